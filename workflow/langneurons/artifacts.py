@@ -1,0 +1,270 @@
+"""The only reader and writer of files passed between jobs.
+
+Every artefact carries its kind, the version of its format and a sha256 of its payload, which is checked on reading:
+a truncated or bit-flipped file is named, never used. Writes are atomic: a temporary file in the same folder, then a
+rename. No pickle is ever written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import safetensors
+import safetensors.numpy
+
+from langneurons.corpus.windows import TokenWindows
+from langneurons.interventions import Intervention
+from langneurons.neurons.counting import ActivationCounts
+
+VERSIONS = {
+    "tokens": 1,
+    "activations": 1,
+    "neurons": 1,
+    "selection": 1,
+    "intervention": 1,
+    "perplexity": 1,
+    "generations": 1,
+    "effect": 1,
+    "text-metrics": 1,
+}
+"""Format version by kind of artefact. Another version is refused."""
+
+Json = dict[str, Any]
+
+
+class ArtifactError(ValueError):
+    """A file between jobs that cannot be used, with its path and the remedy."""
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path` that becomes `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically, UTF-8, Unix line ends."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+# -- arrays, tables, records, documents -------------------------------------------------------------------------------
+
+
+def write_arrays(path: str | Path, kind: str, arrays: dict[str, np.ndarray], metadata: Json) -> None:
+    """Write named arrays and JSON metadata as safetensors."""
+    header = {"metadata": json.dumps(metadata, sort_keys=True)} | _stamp(kind, _digest_arrays(arrays, metadata))
+    with atomic(path) as temporary:
+        safetensors.numpy.save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary, header)
+
+
+def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], Json]:
+    """Read what `write_arrays` wrote.
+
+    Raises:
+        ArtifactError: missing, truncated or altered file, or another kind or version.
+    """
+    with _readable(path):
+        with safetensors.safe_open(path, framework="numpy") as handle:
+            header = handle.metadata() or {}
+            arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+        metadata = json.loads(header.get("metadata", "{}"))
+        _check_stamp(path, kind, header, _digest_arrays(arrays, metadata))
+    return arrays, metadata
+
+
+def write_table(path: str | Path, kind: str, table: pd.DataFrame, metadata: Json | None = None) -> None:
+    """Write a table and JSON metadata as Parquet."""
+    metadata = metadata or {}
+    stamp = _stamp(kind, _digest_table(table, metadata)) | {"metadata": json.dumps(metadata, sort_keys=True)}
+    arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
+    with atomic(path) as temporary:
+        pyarrow.parquet.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **stamp}), temporary)
+
+
+def read_table(path: str | Path, kind: str) -> tuple[pd.DataFrame, Json]:
+    """Read what `write_table` wrote.
+
+    Raises:
+        ArtifactError: missing, truncated or altered file, or another kind or version.
+    """
+    with _readable(path):
+        arrow = pyarrow.parquet.read_table(path)
+        header = {key.decode(): value.decode() for key, value in (arrow.schema.metadata or {}).items()}
+        table, metadata = arrow.to_pandas(), json.loads(header.get("metadata", "{}"))
+        _check_stamp(path, kind, header, _digest_table(table, metadata))
+    return table, metadata
+
+
+def write_document(path: str | Path, kind: str, document: Json) -> None:
+    """Write a JSON object, its stamp beside its keys."""
+    stamped = {**document, **_stamp(kind, _digest_json(document))}
+    write_text(path, json.dumps(stamped, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_document(path: str | Path, kind: str) -> Json:
+    """Read what `write_document` wrote, without the stamp."""
+    with _readable(path):
+        header = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = {key: value for key, value in header.items() if key not in ("format", "sha256")}
+        _check_stamp(path, kind, header, _digest_json(document))
+    return document
+
+
+def write_records(path: str | Path, kind: str, records: list[Json]) -> None:
+    """Write JSON lines; each line repeats the stamp of the whole file, so that a cut file is noticed."""
+    stamp = _stamp(kind, _digest_json(records))
+    write_text(path, "".join(json.dumps({**record, **stamp}, ensure_ascii=False) + "\n" for record in records))
+
+
+def read_records(path: str | Path, kind: str) -> list[Json]:
+    """Read what `write_records` wrote, without the stamps."""
+    with _readable(path):
+        lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
+        stamps = {(line.pop("format", None), line.pop("sha256", None)) for line in lines}
+        if len(stamps) != 1:
+            raise ArtifactError(_damaged(path, "its lines do not belong together"))
+        form, digest = stamps.pop()
+        _check_stamp(path, kind, {"format": form, "sha256": digest}, _digest_json(lines))
+    return lines
+
+
+# -- typed artefacts --------------------------------------------------------------------------------------------------
+
+
+def write_tokens(path: str | Path, tokens: TokenWindows) -> None:
+    """Write packed windows, uint32 `[window, position]`."""
+    write_arrays(path, "tokens", {"windows": tokens.windows.astype(np.uint32)}, tokens.metadata)
+
+
+def read_tokens(path: str | Path) -> TokenWindows:
+    """Read packed windows."""
+    arrays, metadata = read_arrays(path, "tokens")
+    return TokenWindows(arrays["windows"], metadata)
+
+
+def write_activations(path: str | Path, counts: ActivationCounts, metadata: Json) -> None:
+    """Write recorded counts and sums, `[layer, neuron]`."""
+    arrays = {
+        "over_zero": counts.over_zero,
+        "activation_sum": counts.activation_sum,
+        "product_sum": counts.product_sum,
+        "tokens": np.array(counts.tokens, dtype=np.int64),
+    }
+    write_arrays(path, "activations", arrays, metadata)
+
+
+def read_activations(path: str | Path) -> tuple[ActivationCounts, Json]:
+    """Read recorded counts and sums, and check that they are possible.
+
+    Raises:
+        ArtifactError: damaged file, or impossible counts.
+    """
+    arrays, metadata = read_arrays(path, "activations")
+    counts = ActivationCounts(
+        over_zero=arrays["over_zero"],
+        activation_sum=arrays["activation_sum"],
+        product_sum=arrays["product_sum"],
+        tokens=int(arrays["tokens"]),
+    )
+    try:
+        counts.check()
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    return counts, metadata
+
+
+def write_intervention(path: str | Path, intervention: Intervention, metadata: Json) -> None:
+    """Write an affine edit, one row per edited neuron."""
+    write_table(path, "intervention", intervention.table, {**metadata, "site": intervention.site})
+
+
+def read_intervention(path: str | Path) -> Intervention:
+    """Read an affine edit."""
+    table, metadata = read_table(path, "intervention")
+    return Intervention(table, metadata["site"])
+
+
+def write_generations(path: str | Path, completions: list[Any]) -> None:
+    """Write completions, one JSON object per line: id, split, input, output, output_tokens, finish_reason."""
+    write_records(path, "generations", [asdict(completion) for completion in completions])
+
+
+def read_generations(path: str | Path) -> list[Json]:
+    """Read completions."""
+    return read_records(path, "generations")
+
+
+# -- stamps -----------------------------------------------------------------------------------------------------------
+
+
+def _stamp(kind: str, digest: str) -> dict[str, str]:
+    return {"format": f"{kind}-{VERSIONS[kind]}", "sha256": digest}
+
+
+def _check_stamp(path: str | Path, kind: str, header: Json, digest: str) -> None:
+    expected = f"{kind}-{VERSIONS[kind]}"
+    found = header.get("format")
+    if found != expected:
+        raise ArtifactError(
+            f"{path}: has the format {found or 'of another program'}, but this version of langneurons reads {expected}. "
+            "Delete the file and run again; Snakemake makes it anew."
+        )
+    if header.get("sha256") != digest:
+        raise ArtifactError(_damaged(path, "its content does not match its checksum"))
+
+
+def _damaged(path: str | Path, reason: str) -> str:
+    return f"{path}: the file is damaged ({reason}). Delete it and run again; Snakemake makes it anew."
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Turn what the format libraries raise on damaged files into one message."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: the file does not exist. Ask snakemake for it: snakemake --cores all {path}") from None
+    except (safetensors.SafetensorError, pyarrow.ArrowException, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ArtifactError(_damaged(path, str(error).splitlines()[0][:200])) from None
+
+
+def _digest_arrays(arrays: dict[str, np.ndarray], metadata: Json) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _digest_table(table: pd.DataFrame, metadata: Json) -> str:
+    header = [metadata, [str(column) for column in table.columns], len(table)]
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for column in table.columns:
+        digest.update(pd.util.hash_pandas_object(table[column], index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest_json(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

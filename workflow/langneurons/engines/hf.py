@@ -1,0 +1,303 @@
+"""The reference engine: transformers, with hooks. Runs everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
+from langneurons.engines.proof import Capture, compare_with_expectation
+from langneurons.interventions import Intervention
+from langneurons.models.layouts import Layout, layout_of
+from langneurons.models.loading import load_model, load_tokenizer
+from langneurons.neurons.counting import ActivationCounts
+from langneurons.progress import progress
+
+
+class HfEngine:
+    """A transformers model with its tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int, generation_batch_size: int) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.generation_batch_size = generation_batch_size
+        self.layout: Layout = layout_of(type(model).__name__)
+        self.layers: list[nn.Module] = list(model.get_submodule(self.layout.layers))
+        self.shape = (len(self.layers), self._width())
+        self.description = {
+            "architecture": type(model).__name__,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": model.device.type,
+            "engine": "hf",
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        revision: str | None = None,
+        dtype: str = "float32",
+        gpus: int = 0,
+        threads: int = 1,
+        batch_size: int = 32,
+        generation_batch_size: int = 32,
+    ) -> HfEngine:
+        """Load a folder or hub id. The number of CPU threads is fixed, since it changes how sums are rounded."""
+        torch.set_num_threads(threads)
+        return cls(load_model(model, revision, dtype, gpus), load_tokenizer(model, revision), batch_size, generation_batch_size)
+
+    def _module(self, layer: int, path: str) -> nn.Module:
+        return self.layers[layer].get_submodule(path)
+
+    def _width(self) -> int:
+        """FFN neurons per layer: the input size of the down projection (transposed in GPT-2's Conv1D)."""
+        return down_weight(self._module(0, self.layout.down)).shape[1]
+
+    def _batches(self, windows: np.ndarray, description: str) -> Iterator[torch.Tensor]:
+        starts = range(0, len(windows), self.batch_size)
+        for start in progress(starts, description, unit="batch"):
+            batch = windows[start : start + self.batch_size].astype(np.int64)
+            yield torch.from_numpy(batch).to(self.model.device)
+
+    # -- recording ----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def record(self, windows: np.ndarray) -> ActivationCounts:
+        """Count on the base model without its language-model head."""
+        recorder = Recorder(self)
+        with recorder.attached():
+            for batch in self._batches(windows, "recording"):
+                self.model.base_model(input_ids=batch, use_cache=False)
+                recorder.collect(batch.numel())
+        return recorder.counts()
+
+    # -- editing ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def perturbed(self, intervention: Intervention) -> Iterator[None]:
+        """Hooks edit the activation or the product where the model computes them; leaving the block removes them."""
+        intervention.check(*self.shape)
+        with ExitStack() as stack:
+            for layer, (neurons, keep, fill) in intervention.by_layer().items():
+                edit = AffineEdit(neurons, keep, fill, self.shape[1], self.model.dtype, self.model.device)
+                if intervention.site == "activation":
+                    handle = self._module(layer, self.layout.activation).register_forward_hook(
+                        lambda module, inputs, output, edit=edit: edit(output)
+                    )
+                else:
+                    handle = self._module(layer, self.layout.down).register_forward_pre_hook(
+                        lambda module, inputs, edit=edit: (edit(inputs[0]), *inputs[1:])
+                    )
+                stack.callback(handle.remove)
+            yield
+
+    @torch.inference_mode()
+    def verify(self, intervention: Intervention, probe: np.ndarray) -> EffectProof:
+        """See `langneurons.engines.proof`."""
+        if len(intervention) == 0:
+            return EffectProof(0, note="the set of neurons is empty; nothing was edited")
+        batch = torch.from_numpy(probe.astype(np.int64)).to(self.model.device)
+        baseline, edited = Capture(self.layers, self.layout), Capture(self.layers, self.layout)
+        with baseline.attached(range(min(intervention.by_layer()))):
+            baseline_logits = self.model(input_ids=batch, use_cache=False).logits
+        with self.perturbed(intervention), edited.attached(range(max(intervention.by_layer()) + 1)):
+            edited_logits = self.model(input_ids=batch, use_cache=False).logits
+        change = (edited_logits - baseline_logits).abs().max().item()
+        return compare_with_expectation(intervention, baseline, edited, change)
+
+    # -- perplexity ---------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def token_nll(self, windows: np.ndarray) -> WindowLoss:
+        """Negative log-likelihood in float32 per token, summed per window in float64."""
+        sums = []
+        for batch in self._batches(windows, "perplexity"):
+            logits = self.model(input_ids=batch, use_cache=False).logits[:, :-1].float()
+            nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch[:, 1:], reduction="none")
+            sums.append(nll.double().sum(dim=1).cpu().numpy())
+        nll_sum = np.concatenate(sums) if sums else np.zeros(0)
+        if not np.isfinite(nll_sum).all():
+            raise EngineError("the model's log-likelihoods are NaN or infinite. Use a wider number format (dtype).")
+        return WindowLoss(nll_sum, np.full(len(windows), windows.shape[1] - 1, dtype=np.int64))
+
+    # -- generation ---------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[Completion]:
+        """Continue prompts in batches of similar length, padded on the left; the padding changes no result."""
+        lengths = [len(ids) for ids in self.tokenizer(list(prompts))["input_ids"]]
+        self._check_context(max(lengths, default=0), sampling.max_new_tokens)
+        order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
+        completions: dict[int, Completion] = {}
+        for start in range(0, len(order), self.generation_batch_size):
+            chosen = order[start : start + self.generation_batch_size]
+            batch = self._generate_batch([prompts[index] for index in chosen], sampling)
+            completions.update(zip(chosen, batch, strict=True))
+        return [completions[index] for index in range(len(prompts))]
+
+    def _check_context(self, longest: int, new_tokens: int) -> None:
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        if context and longest + new_tokens > context:
+            raise EngineError(
+                f"the longest prompt has {longest} tokens; with generation.max_new_tokens = {new_tokens} it exceeds the "
+                f"model's context of {context}. Lower generation.max_new_tokens to {max(context - longest, 0)} or less."
+            )
+
+    def _generate_batch(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
+        encoded = self.tokenizer(prompts, return_tensors="pt", padding=True).to(self.model.device)
+        mask = encoded["attention_mask"]
+        options: dict[str, Any] = {"do_sample": sampling.temperature > 0}
+        if sampling.temperature > 0:
+            torch.manual_seed(sampling.seed)
+            options |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+        if sampling.stop:
+            options |= {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
+        penalty = RepetitionPenalty(sampling.repetition_penalty, mask)
+        output = self.model.generate(
+            input_ids=encoded["input_ids"],
+            attention_mask=mask,
+            generation_config=transformers.GenerationConfig(
+                max_new_tokens=sampling.max_new_tokens,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=self._end_tokens(),
+                bos_token_id=self.tokenizer.bos_token_id,
+                **{key: value for key, value in options.items() if key not in ("stop_strings", "tokenizer")},
+            ),
+            logits_processor=transformers.LogitsProcessorList([penalty]),
+            **{key: value for key, value in options.items() if key in ("stop_strings", "tokenizer")},
+        )
+        return [self._completion(row.tolist(), sampling) for row in output[:, mask.shape[1] :]]
+
+    def _end_tokens(self) -> list[int] | None:
+        end = self.model.generation_config.eos_token_id
+        if end is None:
+            end = self.tokenizer.eos_token_id
+        return [end] if isinstance(end, int) else end
+
+    def _completion(self, ids: list[int], sampling: Sampling) -> Completion:
+        """Cut at the end-of-text token, then before the first stop string."""
+        ends = [index for index, token in enumerate(ids) if token in (self._end_tokens() or [])]
+        kept = ids[: ends[0]] if ends else ids
+        text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        found = [position for string in sampling.stop if (position := text.find(string)) >= 0]
+        if found:
+            tokens = self._tokens_until_stop(kept, sampling.stop)
+            return Completion(text[: min(found)].strip(), tokens, "stop")
+        tokens = len(kept) + bool(ends)
+        return Completion(text.strip(), tokens, "stop" if ends else "length")
+
+    def _tokens_until_stop(self, ids: list[int], stop: tuple[str, ...]) -> int:
+        """Generated tokens up to the one that completed a stop string; what follows in the row is padding."""
+        for length in range(1, len(ids)):
+            text = self.tokenizer.decode(ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            if any(string in text for string in stop):
+                return length
+        return len(ids)
+
+
+class AffineEdit:
+    """`a -> keep * a + fill` over the last axis, in the model's number format."""
+
+    def __init__(
+        self, neurons: np.ndarray, keep: np.ndarray, fill: np.ndarray, width: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        full_keep, full_fill = torch.ones(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
+        full_keep[neurons] = torch.from_numpy(keep)
+        full_fill[neurons] = torch.from_numpy(fill)
+        self.keep, self.fill = full_keep.to(device, dtype), full_fill.to(device, dtype)
+        self.fills = bool(full_fill.any())
+
+    def __call__(self, vector: torch.Tensor) -> torch.Tensor:
+        kept = vector * self.keep
+        return kept + self.fill if self.fills else kept
+
+
+class Recorder:
+    """Counts and sums of all layers: float32 (or the model's format) within a batch, int64 and float64 across batches."""
+
+    def __init__(self, engine: HfEngine) -> None:
+        self.engine = engine
+        layers, neurons = engine.shape
+        self.over_zero = torch.zeros(layers, neurons, dtype=torch.int64)
+        self.activation_sum = torch.zeros(layers, neurons, dtype=torch.float64)
+        self.product_sum = torch.zeros(layers, neurons, dtype=torch.float64)
+        self.tokens = 0
+        self.batch: dict[tuple[str, int], torch.Tensor] = {}
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hook every layer's activation and, in gated FFNs, product."""
+        layout = self.engine.layout
+        with ExitStack() as stack:
+            for layer in range(self.engine.shape[0]):
+                activation = self.engine._module(layer, layout.activation)
+                stack.callback(activation.register_forward_hook(partial(self._activation, layer)).remove)
+                if layout.gated:
+                    down = self.engine._module(layer, layout.down)
+                    stack.callback(down.register_forward_pre_hook(partial(self._product, layer)).remove)
+            yield
+
+    def _activation(self, layer: int, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        flat = output.flatten(0, -2)
+        self.batch["over_zero", layer] = (flat > 0).sum(0, dtype=torch.int32)
+        self.batch["activation_sum", layer] = flat.sum(0, dtype=torch.float32)
+
+    def _product(self, layer: int, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.batch["product_sum", layer] = inputs[0].flatten(0, -2).sum(0, dtype=torch.float32)
+
+    def collect(self, tokens: int) -> None:
+        """Add what the hooks left of one batch; every layer must have left something."""
+        layers = range(self.engine.shape[0])
+        sums = ["over_zero", "activation_sum"] + ["product_sum"] * self.engine.layout.gated
+        if len(self.batch) != len(layers) * len(sums):
+            raise EngineError("a layer was not recorded: the model did not call the modules that its layout names")
+        for name in sums:
+            stacked = torch.stack([self.batch[name, layer] for layer in layers])
+            getattr(self, name).add_(stacked.cpu())
+        self.tokens += tokens
+        self.batch.clear()
+
+    def counts(self) -> ActivationCounts:
+        """The result, checked for impossible values."""
+        product = self.product_sum if self.engine.layout.gated else self.activation_sum
+        counts = ActivationCounts(self.over_zero.numpy(), self.activation_sum.numpy(), product.numpy(), self.tokens)
+        try:
+            counts.check()
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+        return counts
+
+
+class RepetitionPenalty(transformers.LogitsProcessor):
+    """The repetition penalty of Keskar et al. 2019, without counting the padding of shorter prompts."""
+
+    def __init__(self, penalty: float, prompt_mask: torch.Tensor) -> None:
+        self.penalty = penalty
+        self.prompt_mask = prompt_mask.bool()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.penalty == 1.0:
+            return scores
+        real = torch.ones_like(input_ids, dtype=torch.bool)
+        real[:, : self.prompt_mask.shape[1]] = self.prompt_mask
+        seen = torch.zeros(scores.shape[0], scores.shape[1] + 1, dtype=torch.bool, device=scores.device)
+        seen.scatter_(1, input_ids.masked_fill(~real, scores.shape[1]), True)  # padding falls into the extra column
+        penalized = torch.where(scores > 0, scores / self.penalty, scores * self.penalty)
+        return torch.where(seen[:, :-1], penalized, scores)
+
+
+def down_weight(module: nn.Module) -> torch.Tensor:
+    """The weight of a down projection as `[d_model, neuron]`; GPT-2's Conv1D stores it transposed."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.T if isinstance(module, transformers.pytorch_utils.Conv1D) else weight

@@ -1,0 +1,1 @@
+"""Where each model family keeps its FFN, and how models are loaded."""

@@ -1,0 +1,105 @@
+"""Loading models and tokenizers, with messages that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from langneurons.models.layouts import LAYOUTS, UnknownArchitecture, layout_of
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json")
+
+
+class ModelError(ValueError):
+    """A model that cannot be used, with its name and the remedy."""
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> Any:
+    """Load the tokenizer of a folder or hub id, padding on the left.
+
+    Raises:
+        ModelError: no such folder, no tokenizer in it, or an unreachable hub id.
+    """
+    _check_folder(model)
+    with _explained(model):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model, revision=revision, padding_side="left")
+    if tokenizer.pad_token_id is None:
+        # Padding is masked everywhere, so any token will do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def load_model(model: str, revision: str | None, dtype: str, gpus: int) -> Any:
+    """Load a causal language model for inference.
+
+    Args:
+        model: a folder, or a hub id.
+        revision: commit or tag of a hub repository.
+        dtype: float32, bfloat16 or float16.
+        gpus: 0 for the CPU; else the model is placed on the visible GPU.
+
+    Raises:
+        ModelError: no such model, or no GPU.
+        UnknownArchitecture: before any weights are loaded.
+    """
+    _check_folder(model)
+    if gpus and not torch.cuda.is_available():
+        raise ModelError(f"the model '{model}' asks for {gpus} GPU(s), but PyTorch sees none. Set 'gpus: 0' to run on the CPU.")
+    with _explained(model):
+        config = transformers.AutoConfig.from_pretrained(model, revision=revision)
+    architecture = _architecture(config)
+    with _explained(model):
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=getattr(torch, dtype))
+    if type(loaded).__name__ != architecture:
+        raise ModelError(f"the model '{model}' was loaded as {type(loaded).__name__}, but its config says {architecture}.")
+    return loaded.to("cuda" if gpus else "cpu").eval()
+
+
+def _architecture(config: Any) -> str:
+    """The architecture class named by a model's config, once it is known to be supported."""
+    names = config.architectures or []
+    for name in names:
+        if name in LAYOUTS:
+            return name
+    if not names:
+        raise UnknownArchitecture("the model's config.json names no architecture; is it a folder written by save_pretrained?")
+    return (layout_of(names[0]), names[0])[1]
+
+
+def _check_folder(model: str) -> None:
+    """Tell a missing folder from a hub id, and an incomplete folder from a complete one."""
+    folder = Path(model)
+    if not folder.exists():
+        if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+            raise ModelError(f"the model folder '{model}' does not exist. Correct 'path' in the config's models section.")
+        return
+    if not (folder / "config.json").exists():
+        raise ModelError(f"the model folder '{model}' has no config.json. Save the model into it with save_pretrained.")
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"the model folder '{model}' has no tokenizer (looked for {', '.join(TOKENIZER_FILES)}). "
+            f"Save it there as well: tokenizer.save_pretrained('{model}')."
+        )
+
+
+@contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """Turn what the hub and the loaders raise into one message."""
+    try:
+        yield
+    except (UnknownArchitecture, ModelError):
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        remedy = (
+            "Check the files in the folder."
+            if Path(model).exists()
+            else "If it is gated, ask for access on its page and log in with: hf auth login. Without network, download it "
+            "elsewhere and use it as a folder: {source: folder, path: …}."
+        )
+        raise ModelError(f"the model '{model}' cannot be loaded: {reason} {remedy}") from None

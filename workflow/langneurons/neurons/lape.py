@@ -1,0 +1,121 @@
+"""Language activation probability entropy (Tang et al. 2024, arXiv 2402.16438, section 2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import entr
+
+from langneurons.neurons.counting import ActivationCounts
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The neurons that LAPE selects."""
+
+    table: pd.DataFrame
+    """One row per (language, layer, neuron): `language, layer, neuron, entropy, probability`."""
+    activation_bar: float
+    """The activation probability that a language must exceed to own a neuron."""
+    percentile_by_language: dict[str, float]
+    """The same percentile within one language alone; not used for selecting."""
+    candidates: int
+    """Neurons that exceed the bar in some language."""
+    selected: int
+    """Distinct neurons selected."""
+    requested: int
+    """Neurons asked for: `round(top_rate * layers * neurons)`. More than `candidates` cannot be selected."""
+
+    def summary(self) -> dict[str, object]:
+        """Thresholds and counts, as written to `lape.json`."""
+        entropies = self.table["entropy"]
+        counts = self.table["language"].value_counts()
+        return {
+            "activation_bar": self.activation_bar,
+            "percentile_by_language": self.percentile_by_language,
+            "candidates": self.candidates,
+            "requested": self.requested,
+            "selected": self.selected,
+            "count_by_language": {name: int(counts.get(name, 0)) for name in self.percentile_by_language},
+            "entropy_min": float(entropies.min()) if len(entropies) else None,
+            "entropy_max": float(entropies.max()) if len(entropies) else None,
+        }
+
+
+def activation_entropy(probability: np.ndarray) -> np.ndarray:
+    """Entropy of the activation probabilities across languages, in nats.
+
+    Args:
+        probability: `[language, layer, neuron]`.
+
+    Returns:
+        float64 `[layer, neuron]`: `H = -sum_k q_k ln q_k` with `q = p / sum_k p` and `0 ln 0 = 0` (the paper's equations 3
+        and 4). A neuron that is never active anywhere gets 0; the filter of `select` drops it.
+    """
+    probability = probability.astype(np.float64)
+    total = probability.sum(axis=0)
+    share = np.divide(probability, total, out=np.zeros_like(probability), where=total > 0)
+    return entr(share).sum(axis=0)
+
+
+def rank_value(values: np.ndarray, rate: float) -> float:
+    """The value of rank `round(rate * size)`, 1-based and ascending, as torch's `kthvalue` gives it."""
+    rank = min(max(round(rate * values.size), 1), values.size)
+    return float(np.partition(values.reshape(-1), rank - 1)[rank - 1])
+
+
+def select(counts: dict[str, ActivationCounts], top_rate: float, activation_percentile: float) -> Selection:
+    """Select the language-specific neurons of a model.
+
+    A neuron is a candidate when its activation probability exceeds the bar in some language; the bar is one percentile of
+    all probabilities of all neurons and languages. Of the candidates, the `round(top_rate * layers * neurons)` of lowest
+    entropy are selected, ties by (layer, neuron). A selected neuron belongs to every language in which it exceeds the bar.
+
+    Args:
+        counts: by language; at least two languages, all of one model.
+        top_rate: share of all neurons to select.
+        activation_percentile: rank of the bar, as a share.
+
+    Raises:
+        ValueError: fewer than two languages, or recordings of different shapes.
+    """
+    languages = list(counts)
+    if len(languages) < 2:
+        raise ValueError(
+            f"LAPE compares languages, but was given {len(languages)} ({', '.join(languages) or 'none'}). With one language "
+            "every entropy is 0 and the selection would be decided by ties. Record at least two."
+        )
+    shapes = {language: counts[language].over_zero.shape for language in languages}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"the recordings do not belong to one model; their shapes [layer, neuron] are {shapes}")
+    probability = np.stack([counts[language].probability() for language in languages])
+    bar = np.float32(rank_value(probability, activation_percentile))
+    owned = probability > bar
+    candidate = owned.any(axis=0)
+    entropy = activation_entropy(probability)
+    requested = round(top_rate * entropy.size)
+    ranked = np.argsort(np.where(candidate, entropy, np.inf).reshape(-1), kind="stable")
+    chosen = np.zeros(entropy.size, dtype=bool)
+    chosen[ranked[: min(requested, int(candidate.sum()))]] = True
+    owner, layer, neuron = np.nonzero(owned & chosen.reshape(entropy.shape))
+    table = pd.DataFrame(
+        {
+            "language": pd.Series([languages[index] for index in owner], dtype="str"),
+            "layer": layer,
+            "neuron": neuron,
+            "entropy": entropy[layer, neuron],
+            "probability": probability[owner, layer, neuron],
+        }
+    )
+    return Selection(
+        table=table,
+        activation_bar=float(bar),
+        percentile_by_language={
+            language: rank_value(probability[index], activation_percentile) for index, language in enumerate(languages)
+        },
+        candidates=int(candidate.sum()),
+        selected=int(chosen.sum()),
+        requested=requested,
+    )

@@ -1,0 +1,14 @@
+"""Progress bars that read well on a terminal and in a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress(items: Iterable[Any], description: str, total: int | None = None, unit: str = "it") -> Any:
+    """Show progress over items: a moving bar on a terminal, a line now and then elsewhere."""
+    return tqdm(items, desc=description, total=total, unit=unit, mininterval=0.2 if sys.stderr.isatty() else 5, file=sys.stderr)
