@@ -24,6 +24,7 @@ import safetensors
 import safetensors.numpy
 
 from langneurons.corpus.windows import TokenWindows
+from langneurons.errors import UserError
 from langneurons.interventions import Intervention
 from langneurons.neurons.counting import ActivationCounts
 
@@ -43,7 +44,7 @@ VERSIONS = {
 Json = dict[str, Any]
 
 
-class ArtifactError(ValueError):
+class ArtifactError(UserError):
     """A file between jobs that cannot be used, with its path and the remedy."""
 
 
@@ -75,7 +76,7 @@ def write_arrays(path: str | Path, kind: str, arrays: dict[str, np.ndarray], met
     """Write named arrays and JSON metadata as safetensors."""
     header = {"metadata": json.dumps(metadata, sort_keys=True)} | _stamp(kind, _digest_arrays(arrays, metadata))
     with atomic(path) as temporary:
-        safetensors.numpy.save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary, header)
+        safetensors.numpy.save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, temporary, header)
 
 
 def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], Json]:
@@ -96,8 +97,9 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], Jso
 def write_table(path: str | Path, kind: str, table: pd.DataFrame, metadata: Json | None = None) -> None:
     """Write a table and JSON metadata as Parquet."""
     metadata = metadata or {}
-    stamp = _stamp(kind, _digest_table(table, metadata)) | {"metadata": json.dumps(metadata, sort_keys=True)}
     arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
+    digest = _digest_table(arrow.to_pandas(ignore_metadata=True), metadata)  # the table as it is read back
+    stamp = _stamp(kind, digest) | {"metadata": json.dumps(metadata, sort_keys=True)}
     with atomic(path) as temporary:
         pyarrow.parquet.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **stamp}), temporary)
 
@@ -111,7 +113,8 @@ def read_table(path: str | Path, kind: str) -> tuple[pd.DataFrame, Json]:
     with _readable(path):
         arrow = pyarrow.parquet.read_table(path)
         header = {key.decode(): value.decode() for key, value in (arrow.schema.metadata or {}).items()}
-        table, metadata = arrow.to_pandas(), json.loads(header.get("metadata", "{}"))
+        table = arrow.to_pandas(ignore_metadata=True)  # pandas' own metadata are outside the checksum
+        metadata = json.loads(header.get("metadata", "{}"))
         _check_stamp(path, kind, header, _digest_table(table, metadata))
     return table, metadata
 
@@ -126,6 +129,8 @@ def read_document(path: str | Path, kind: str) -> Json:
     """Read what `write_document` wrote, without the stamp."""
     with _readable(path):
         header = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(header, dict):
+            raise ArtifactError(_damaged(path, "it is no JSON object"))
         document = {key: value for key, value in header.items() if key not in ("format", "sha256")}
         _check_stamp(path, kind, header, _digest_json(document))
     return document
@@ -141,6 +146,8 @@ def read_records(path: str | Path, kind: str) -> list[Json]:
     """Read what `write_records` wrote, without the stamps."""
     with _readable(path):
         lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
+        if not all(isinstance(line, dict) for line in lines):
+            raise ArtifactError(_damaged(path, "a line is no JSON object"))
         stamps = {(line.pop("format", None), line.pop("sha256", None)) for line in lines}
         if len(stamps) != 1:
             raise ArtifactError(_damaged(path, "its lines do not belong together"))
@@ -252,14 +259,14 @@ def _readable(path: str | Path) -> Iterator[None]:
 def _digest_arrays(arrays: dict[str, np.ndarray], metadata: Json) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
 
 
 def _digest_table(table: pd.DataFrame, metadata: Json) -> str:
-    header = [metadata, [str(column) for column in table.columns], len(table)]
+    header = [metadata, [(str(column), str(dtype)) for column, dtype in table.dtypes.items()], len(table)]
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for column in table.columns:
         digest.update(pd.util.hash_pandas_object(table[column], index=False).to_numpy().tobytes())

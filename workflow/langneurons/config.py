@@ -10,12 +10,14 @@ import copy
 import difflib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
+
+from langneurons.errors import UserError
 
 Mapping = dict[str, Any]
 
@@ -23,9 +25,22 @@ BASELINE = "none"
 SPLITS = ("train", "valid", "test")
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 DEMO = Path(__file__).parent / "demo"
+DEMO_MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+TRAINING_KEYS = (
+    "architecture",
+    "vocabulary",
+    "layers",
+    "width",
+    "heads",
+    "neurons",
+    "context",
+    "training_tokens",
+    "training_batch",
+)
+MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A mistake in the configuration, in one sentence that names the key and the remedy."""
 
 
@@ -49,6 +64,16 @@ class Job:
     variant: str
     members: tuple[str, ...]
 
+    @property
+    def identifier(self) -> str:
+        """The name as part of a rule's name."""
+        return self.name.replace("-", "_")
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """The members that edit neurons; none for the baseline."""
+        return () if self.variant == BASELINE else self.members
+
 
 # -- validation -------------------------------------------------------------------------------------------------------
 
@@ -60,6 +85,7 @@ def validate(config: Mapping) -> Mapping:
         ConfigError: naming the key, what was expected and what to do.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    _check_keys(config)
     config = json.loads(json.dumps(config))  # plain containers; a copy
     validator = jsonschema.Draft202012Validator(schema)
     errors = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
@@ -68,6 +94,21 @@ def validate(config: Mapping) -> Mapping:
     config = _with_defaults(config, schema, schema)
     _cross_check(config)
     return config
+
+
+def _check_keys(value: Any, path: str = "") -> None:
+    """Refuse keys that are no strings, which JSON would quietly turn into strings."""
+    if isinstance(value, list):
+        for index, below in enumerate(value):
+            _check_keys(below, f"{path}{index}.")
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            if not isinstance(key, str):
+                raise ConfigError(
+                    f"config key '{path}{key}' is no text: YAML reads an unquoted no, on, yes, off or number as something "
+                    'else. Write the key in quotes, such as "no".'
+                )
+            _check_keys(below, f"{path}{key}.")
 
 
 def _with_defaults(value: Any, schema: Mapping, root: Mapping) -> Any:
@@ -126,7 +167,7 @@ def _explain(error: jsonschema.ValidationError) -> str:
         case "enum":
             choices = ", ".join(str(choice) for choice in error.validator_value)
             return f"{where} is {error.instance!r}; choose one of: {choices}."
-        case "type" if isinstance(error.instance, bool):
+        case "type" if isinstance(error.instance, bool) and "string" in error.validator_value:
             return (
                 f"{where} is {error.instance}: YAML reads an unquoted no, on, yes or off as a truth value. "
                 f'Write it in quotes, such as "no".'
@@ -168,6 +209,10 @@ def _cross_check(config: Mapping) -> None:
             raise ConfigError(
                 f"config key 'perturbations': two variants give the perturbation '{perturbation}'. Rename one of them."
             )
+    names = [job.name for job in jobs(config)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"config key 'perturbations': two variants give the job '{name}'. Rename one of them.")
 
 
 def _check_language(config: Mapping, language: str) -> None:
@@ -202,13 +247,12 @@ def corpus(config: Mapping, language: str) -> Mapping:
     return source
 
 
-def corpus_files(config: Mapping, language: str) -> list[str]:
-    """The local files of a language's corpus, sorted; none for a corpus of the hub.
+def source_files(source: Mapping, language: str) -> list[str]:
+    """The local files of a text source, sorted; none for one of the hub.
 
     Raises:
         ConfigError: no file matches.
     """
-    source = corpus(config, language)
     if source["source"] == "embedded":
         return sorted(_relative(path) for path in (DEMO / "corpus" / language).glob("*.txt"))
     if source["source"] == "wikipedia":
@@ -220,6 +264,32 @@ def corpus_files(config: Mapping, language: str) -> list[str]:
             f"'{source['path']}'. Correct the path; it is relative to the folder in which snakemake runs."
         )
     return files
+
+
+def model_location(config: Mapping, name: str) -> str:
+    """Where a model is loaded from: its folder, or its hub id."""
+    settings = config["models"][name]
+    return {"demo": f"results/{name}/model", "folder": settings.get("path"), "hub": settings.get("id")}[settings["source"]]
+
+
+def model_files(config: Mapping, name: str) -> list[str]:
+    """The files that a model's jobs depend on; none for a hub id, whose revision is part of the config.
+
+    Raises:
+        ConfigError: the folder does not exist.
+    """
+    settings = config["models"][name]
+    if settings["source"] == "demo":
+        return [f"results/{name}/model/{file}" for file in DEMO_MODEL_FILES]
+    if settings["source"] == "hub":
+        return []
+    folder = Path(settings["path"])
+    if not folder.is_dir():
+        raise ConfigError(
+            f"config key 'models.{name}.path': the folder '{folder}' does not exist. Name a folder written by save_pretrained, "
+            "with its tokenizer."
+        )
+    return sorted(str(path) for path in folder.iterdir() if path.suffix in MODEL_SUFFIXES)
 
 
 def _glob(pattern: str) -> list[Path]:
@@ -293,6 +363,63 @@ def selection_rate(config: Mapping, name: str) -> float:
     own = {selection(config, variant): variant for variant in config["run"]["perturbations"]}
     default = config["identification"]["top_rate"]
     return config["perturbations"][own[name]].get("top_rate", default) if name in own else default
+
+
+def member_ids(config: Mapping, variant: str) -> list[str]:
+    """The perturbation ids of a variant."""
+    return [member.id for member in members(config, variant)]
+
+
+def describe(config: Mapping, variant: str) -> list[Mapping]:
+    """What each perturbation of a variant is, for the jobs that plan it and the tables that show it."""
+    kind = config["perturbations"][variant]["kind"]
+    return [{**asdict(member), "variant": variant, "kind": kind} for member in members(config, variant)]
+
+
+def describe_all(config: Mapping) -> list[Mapping]:
+    """What each perturbation of the run is, the baseline first."""
+    baseline = {"id": BASELINE, "language": None, "draw": None, "variant": BASELINE, "kind": BASELINE}
+    return [baseline] + [row for variant in config["run"]["perturbations"] for row in describe(config, variant)]
+
+
+# -- what changes a job's numbers, and nothing else -------------------------------------------------------------------
+
+
+def tokenizer_settings(config: Mapping, model: str) -> Mapping:
+    """Where the tokenizer is loaded from."""
+    return {"model": model_location(config, model), "revision": config["models"][model].get("revision")}
+
+
+def engine_settings(config: Mapping, model: str) -> Mapping:
+    """Which weights run, in which engine and number format."""
+    settings = config["models"][model]
+    return {**tokenizer_settings(config, model), "name": settings["engine"], "dtype": settings["dtype"]}
+
+
+def training_settings(config: Mapping, model: str) -> Mapping:
+    """Size and training of a demo model."""
+    return {key: config["models"][model][key] for key in TRAINING_KEYS}
+
+
+def training_sources(config: Mapping, model: str) -> Mapping:
+    """The text source of each language that a demo model is trained on."""
+    return {language: corpus(config, language) for language in config["models"][model]["languages"]}
+
+
+def generation_settings(config: Mapping) -> Mapping:
+    """How answers are generated; the files of the prompts are inputs of their own."""
+    return {key: value for key, value in config["generation"].items() if key != "prompts"}
+
+
+def demo_models(config: Mapping) -> list[str]:
+    """The models that are trained here."""
+    return [name for name, settings in config["models"].items() if settings["source"] == "demo"]
+
+
+def stop_word_files(config: Mapping) -> list[str]:
+    """The stop-word lists that are files."""
+    lists = [config["metrics"]["stop_words"].get(language) for language in config["run"]["languages"]]
+    return [path for path in lists if path and Path(path).is_file()]
 
 
 def canonical(value: Any) -> str:

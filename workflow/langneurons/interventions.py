@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from langneurons.errors import UserError
+
 Site = Literal["activation", "product"]
 SITES: tuple[Site, ...] = ("activation", "product")
 
@@ -26,9 +28,9 @@ class Intervention:
 
     def __post_init__(self) -> None:
         if self.site not in SITES:
-            raise ValueError(f"an intervention's site is {self.site!r}; known sites: {', '.join(SITES)}")
+            raise UserError(f"an intervention's site is {self.site!r}; known sites: {', '.join(SITES)}")
         if self.table.duplicated(["layer", "neuron"]).any():
-            raise ValueError("an intervention edits the same neuron twice")
+            raise UserError("an intervention edits the same neuron twice")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -36,16 +38,20 @@ class Intervention:
     def by_layer(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Edited layers in order, each with its neurons (int64), keep and fill (float64)."""
         return {
-            int(layer): (rows["neuron"].to_numpy(), rows["keep"].to_numpy(), rows["fill"].to_numpy())
+            int(layer): (
+                rows["neuron"].to_numpy(copy=True),
+                rows["keep"].to_numpy(copy=True),
+                rows["fill"].to_numpy(copy=True),
+            )
             for layer, rows in self.table.sort_values(["layer", "neuron"]).groupby("layer")
         }
 
     def check(self, layers: int, neurons: int) -> None:
-        """Raise ValueError if a neuron is not part of a model of this size."""
+        """Raise UserError if a neuron is not part of a model of this size."""
         outside = ~(self.table["layer"].between(0, layers - 1) & self.table["neuron"].between(0, neurons - 1))
         if outside.any():
             layer, neuron = self.table.loc[outside, ["layer", "neuron"]].iloc[0]
-            raise ValueError(
+            raise UserError(
                 f"the intervention edits layer {layer}, neuron {neuron}, but the model has {layers} layers of {neurons} neurons"
             )
 

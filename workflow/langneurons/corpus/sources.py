@@ -10,13 +10,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from langneurons.errors import UserError
 
 Settings = dict[str, Any]
 
 
-class CorpusError(ValueError):
+class CorpusError(UserError):
     """Text that cannot be used, with the file and the remedy."""
 
 
@@ -59,16 +62,15 @@ def _hash(*parts: object) -> float:
 
 def _read_files(settings: Settings, files: list[str], seed: int) -> Iterator[Document]:
     found = [document for path in files for document in _read_file(Path(path), settings)]
-    keys = {document.key for document in found}
-    if len(keys) < len(found):  # same file name in several folders
-        found = [Document(f"{index}-{document.key}", document.text) for index, document in enumerate(found)]
     yield from sorted(found, key=lambda document: _hash(seed, "order", document.key))
 
 
 def _read_file(path: Path, settings: Settings) -> Iterator[Document]:
+    name = _name(path, settings)
     form = settings.get("format", "txt")
     if form == "auto":
         form = path.suffix.lstrip(".").lower()
+    whole = form == "txt" and settings.get("document", "file") == "file"
     if form == "txt":
         texts = _split_text(_decode(path), settings.get("document", "file"))
     elif form == "jsonl":
@@ -80,7 +82,16 @@ def _read_file(path: Path, settings: Settings) -> Iterator[Document]:
     texts = [text.strip() for text in texts]
     for index, text in enumerate(texts):
         if text:
-            yield Document(path.stem if len(texts) == 1 else f"{path.stem}-{index}", text)
+            yield Document(name if whole else f"{name}-{index}", text)
+
+
+def _name(path: Path, settings: Settings) -> str:
+    """A file's name below the folder that the config's path names, so that other files cannot change it."""
+    if "path" not in settings:
+        return path.stem
+    parts = Path(settings["path"]).parts[:-1]
+    folder = Path(*takewhile(lambda part: not set("*?[") & set(part), parts))
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).with_suffix("").as_posix()
 
 
 def _decode(path: Path) -> str:
@@ -103,15 +114,16 @@ def _split_text(text: str, document: str) -> list[str]:
 
 def _read_json_lines(path: Path, field: str) -> list[str]:
     texts = []
-    for number, line in enumerate(_decode(path).splitlines(), 1):
+    for number, line in enumerate(_decode(path).split("\n"), 1):  # splitlines() would cut at U+2028, which JSON allows
         if not line.strip():
             continue
         try:
-            texts.append(str(json.loads(line)[field]))
+            text = json.loads(line)[field]
         except json.JSONDecodeError as error:
             raise CorpusError(f"{path}, line {number}: not JSON ({error.msg}).") from None
         except (KeyError, TypeError):
             raise CorpusError(f"{path}, line {number}: no field '{field}'. Name the right one in 'field'.") from None
+        texts.append(_text(text, f"{path}, line {number}", field))
     return texts
 
 
@@ -123,9 +135,17 @@ def _read_parquet(path: Path, field: str) -> list[str]:
         columns = pyarrow.parquet.read_schema(path).names
         if field not in columns:
             raise CorpusError(f"{path}: no column '{field}', but {', '.join(columns)}. Name the right one in 'field'.")
-        return [str(text) for text in pyarrow.parquet.read_table(path, columns=[field])[field].to_pylist()]
-    except pyarrow.ArrowException as error:
+        texts = pyarrow.parquet.read_table(path, columns=[field])[field].to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
         raise CorpusError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}).") from None
+    return [_text(text, f"{path}, row {number}", field) for number, text in enumerate(texts, 1)]
+
+
+def _text(value: Any, where: str, field: str) -> str:
+    """A text; null is an empty one."""
+    if not isinstance(value, str | None):
+        raise CorpusError(f"{where}: field '{field}' is {str(value)[:50]!r}, no text. Name the right one in 'field'.")
+    return value or ""
 
 
 # -- Wikipedia --------------------------------------------------------------------------------------------------------

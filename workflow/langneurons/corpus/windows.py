@@ -99,6 +99,24 @@ def pack(
     }
 
 
+def pack_all(texts: list[str], tokenizer: Tokenizer, window: int, language: str) -> np.ndarray:
+    """Pack all texts into windows, uint32 `[window, position]`, as `pack` does.
+
+    Raises:
+        CorpusError: less than one window.
+    """
+    separator = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    tokens = [token for ids in encoded for token in list(ids) + separator]
+    whole = len(tokens) // window * window
+    if not whole:
+        raise CorpusError(
+            f"language '{language}': its training text has {len(tokens):,} tokens, less than one window of {window}. Give it "
+            "more text."
+        )
+    return np.array(tokens[:whole], dtype=np.uint32).reshape(-1, window)
+
+
 def _tokenized(
     documents: Iterable[Document], tokenizer: Tokenizer, share: dict[str, float], seed: int
 ) -> Iterator[tuple[Document, str, list[int]]]:

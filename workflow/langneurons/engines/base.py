@@ -9,11 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
+from langneurons.errors import UserError
 from langneurons.interventions import Intervention
 from langneurons.neurons.counting import ActivationCounts
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError):
     """The engine cannot do what was asked, or found that it did not do it."""
 
 
@@ -60,8 +61,8 @@ class EffectProof:
 
     edited_neurons: int
     layers: list[dict[str, float]] = field(default_factory=list)
-    """Per edited layer: `layer`, `error` (largest difference between the FFN output and its independent computation),
-    `change` (largest difference that the edit makes to the FFN output), `tolerance`."""
+    """Per edited layer: `layer`, and relative to the scale of the single outputs `error` (largest difference between the
+    FFN output and its independent computation), `change` (largest difference that the edit makes), `tolerance`."""
     unedited_layers_equal: bool = True
     """FFN outputs before the first edited layer are bit-equal to the baseline's."""
     logits_change: float = 0.0

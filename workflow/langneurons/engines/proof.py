@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -19,9 +20,17 @@ from langneurons.engines.base import EffectProof, EngineError
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import Layout
 
-ROUNDING = 64.0
-"""Allowed error of an FFN output, in units of the number format's epsilon times the scale of the output. One product of
-length d_ffn accumulates about sqrt(d_ffn) roundings; the two computations sum in different orders."""
+ROUNDING, SUMMATION = 8.0, 64.0
+"""Allowed error of an FFN output, relative to its scale: so many epsilons of the number format, for rounding the FFN's
+vectors and its output, and so many of float32, in which products of length d_ffn are summed in an order of their own. The
+scale is that of the single output, so that neither outlier tokens nor outlier dimensions hide a missing edit."""
+
+PROBE_POSITIONS = 64
+
+
+def probe_windows(languages: list[np.ndarray]) -> np.ndarray:
+    """A small probe batch: the beginning of the first window of each language, `[language, position]`."""
+    return np.stack([windows[0, :PROBE_POSITIONS] for windows in languages])
 
 
 class Capture:
@@ -93,27 +102,40 @@ def compare_with_expectation(
             up = edited.up[layer].double().cpu()
             vector, changed = vector * up, changed * up
         expected, without = _project(down, changed), _project(down, vector)
-        output = edited.output[layer].double().cpu()
-        tolerance = ROUNDING * torch.finfo(edited.output[layer].dtype).eps * max(without.abs().max().item(), 1e-30)
+        output = edited.output[layer]
+        scale = _scale(down, vector, changed) + expected.abs()
         rows.append(
             {
                 "layer": layer,
-                "error": (output - expected).abs().max().item(),
-                "change": (expected - without).abs().max().item(),
-                "tolerance": tolerance,
+                "error": ((output.double().cpu() - expected).abs() / scale).max().item(),
+                "change": ((expected - without).abs() / scale).max().item(),
+                "tolerance": ROUNDING * torch.finfo(output.dtype).eps + SUMMATION * torch.finfo(torch.float32).eps,
             }
         )
     equal = all(torch.equal(baseline.output[layer], edited.output[layer]) for layer in baseline.output)
-    proof = EffectProof(len(intervention), rows, equal, logits_change, "")
+    visible = any(row["change"] > row["tolerance"] for row in rows)
+    note = "" if visible else "no edited neuron was active enough on the probe to tell the edit from rounding"
+    proof = EffectProof(len(intervention), rows, equal, logits_change, note)
     _judge(proof)
     return proof
 
 
 def _project(down: nn.Module, product: torch.Tensor) -> torch.Tensor:
     """The down projection in float64, apart from the engine's own code."""
-    weight = down.weight.double().cpu()  # type: ignore[operator, union-attr]
     bias = down.bias.double().cpu() if getattr(down, "bias", None) is not None else 0.0  # type: ignore[operator, union-attr]
-    return product @ (weight if isinstance(down, Conv1D) else weight.T) + bias
+    return product @ _by_input(down) + bias
+
+
+def _by_input(down: nn.Module) -> torch.Tensor:
+    """The weight of the down projection in float64, `[neuron, d_model]`."""
+    weight = down.weight.double().cpu()  # type: ignore[operator, union-attr]
+    return weight if isinstance(down, Conv1D) else weight.T
+
+
+def _scale(down: nn.Module, vector: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
+    """Size of the terms that each FFN output sums: the root of their summed squares, before and after the edit."""
+    squares = (vector.square() + changed.square()) @ _by_input(down).square()
+    return squares.sqrt().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _judge(proof: EffectProof) -> None:

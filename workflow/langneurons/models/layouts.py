@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from langneurons.errors import UserError
 
-class UnknownArchitecture(ValueError):
+
+class UnknownArchitecture(UserError):
     """A model whose FFN this version does not know."""
 
 

@@ -10,12 +10,16 @@ from typing import Any
 import torch
 import transformers
 
+from langneurons.errors import UserError
 from langneurons.models.layouts import LAYOUTS, UnknownArchitecture, layout_of
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json")
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """A model that cannot be used, with its name and the remedy."""
 
 

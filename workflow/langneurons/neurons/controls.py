@@ -7,6 +7,8 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from langneurons.errors import UserError
+
 
 def draw_random(
     selected: pd.DataFrame, language: str, draw: int, layers: int, neurons: int, seed: int
@@ -24,7 +26,7 @@ def draw_random(
         layers and neurons of the draw, int64, sorted.
 
     Raises:
-        ValueError: a layer has too few neurons outside all sets.
+        UserError: a layer has too few neurons outside all sets.
     """
     generator = np.random.default_rng(_seed(seed, language, draw))
     wanted = selected.loc[selected["language"] == language, "layer"].value_counts().sort_index()
@@ -33,7 +35,7 @@ def draw_random(
         taken = selected.loc[selected["layer"] == layer, "neuron"].unique()
         free = np.setdiff1d(np.arange(neurons), taken)
         if len(free) < number:
-            raise ValueError(
+            raise UserError(
                 f"layer {layer} has {len(free)} neurons outside every language's set, but the random control of language "
                 f"'{language}' needs {number}. Lower identification.top_rate."
             )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from langneurons.errors import UserError
+
 
 @dataclass(frozen=True)
 class ActivationCounts:
@@ -21,17 +23,19 @@ class ActivationCounts:
     """Number of tokens."""
 
     def check(self) -> None:
-        """Raise ValueError if the counts cannot be true."""
+        """Raise UserError if the counts cannot be true."""
         shapes = {self.over_zero.shape, self.activation_sum.shape, self.product_sum.shape}
         if len(shapes) != 1:
-            raise ValueError(f"the arrays have different shapes: {sorted(shapes)}")
+            raise UserError(f"the arrays have different shapes: {sorted(shapes)}")
+        if self.tokens < 1:
+            raise UserError(f"{self.tokens} tokens were counted, but at least one is needed")
         if self.over_zero.min(initial=0) < 0 or self.over_zero.max(initial=0) > self.tokens:
-            raise ValueError(f"counts reach from {self.over_zero.min()} to {self.over_zero.max()} for {self.tokens} tokens")
+            raise UserError(f"counts reach from {self.over_zero.min()} to {self.over_zero.max()} for {self.tokens} tokens")
         for name in ("activation_sum", "product_sum"):
             broken = ~np.isfinite(getattr(self, name))
             if broken.any():
                 layer, neuron = np.argwhere(broken)[0]
-                raise ValueError(
+                raise UserError(
                     f"{int(broken.sum())} activations are NaN or infinite ({name}), first in layer {layer}, neuron {neuron}. "
                     "Record in a wider number format, such as dtype: bfloat16 or float32."
                 )

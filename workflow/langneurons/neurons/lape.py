@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr
 
+from langneurons.errors import UserError
 from langneurons.neurons.counting import ActivationCounts
 
 
@@ -54,7 +55,7 @@ def activation_entropy(probability: np.ndarray) -> np.ndarray:
         float64 `[layer, neuron]`: `H = -sum_k q_k ln q_k` with `q = p / sum_k p` and `0 ln 0 = 0` (the paper's equations 3
         and 4). A neuron that is never active anywhere gets 0; the filter of `select` drops it.
     """
-    probability = probability.astype(np.float64)
+    probability = np.sort(probability.astype(np.float64), axis=0)  # sums do not depend on the order of languages
     total = probability.sum(axis=0)
     share = np.divide(probability, total, out=np.zeros_like(probability), where=total > 0)
     return entr(share).sum(axis=0)
@@ -79,17 +80,17 @@ def select(counts: dict[str, ActivationCounts], top_rate: float, activation_perc
         activation_percentile: rank of the bar, as a share.
 
     Raises:
-        ValueError: fewer than two languages, or recordings of different shapes.
+        UserError: fewer than two languages, or recordings of different shapes.
     """
     languages = list(counts)
     if len(languages) < 2:
-        raise ValueError(
+        raise UserError(
             f"LAPE compares languages, but was given {len(languages)} ({', '.join(languages) or 'none'}). With one language "
             "every entropy is 0 and the selection would be decided by ties. Record at least two."
         )
     shapes = {language: counts[language].over_zero.shape for language in languages}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"the recordings do not belong to one model; their shapes [layer, neuron] are {shapes}")
+        raise UserError(f"the recordings do not belong to one model; their shapes [layer, neuron] are {shapes}")
     probability = np.stack([counts[language].probability() for language in languages])
     bar = np.float32(rank_value(probability, activation_percentile))
     owned = probability > bar

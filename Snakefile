@@ -1,0 +1,34 @@
+"""Find, perturb and explain language-specific neurons: the whole experiment, stage by stage.
+
+    snakemake --cores all --resources gpu=1
+
+Every stage is one file in rules/; its scripts are in workflow/scripts/, the library in workflow/langneurons/.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/corpus.smk"
+include: "rules/activations.smk"
+include: "rules/neurons.smk"
+include: "rules/perturbations.smk"
+include: "rules/perplexity.smk"
+include: "rules/generation.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        combinations(),
+        "results/report/report.html",

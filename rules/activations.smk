@@ -1,0 +1,45 @@
+"""
+Activations: how often and how strongly every FFN neuron is active on each language.
+
+REQUIRED INPUTS: results/<model>/tokens/<language>.<split>.safetensors
+OUTPUTS: results/<model>/activations/<language>.safetensors
+"""
+
+
+rule record_activations:
+    input:
+        tokens=f"results/{{model}}/tokens/{{language}}.{config['recording']['split']}.safetensors",
+        model=model_files,
+        script=script("record_activations"),
+        code=ENGINE_CODE + code("neurons/counting.py"),
+    output:
+        "results/{model}/activations/{language}.safetensors",
+    log:
+        "results/logs/record_activations/{model}.{language}.log",
+    benchmark:
+        "results/timings/record_activations/{model}.{language}.tsv"
+    conda:
+        "../envs/hf.yaml"
+    threads: machine("threads")
+    resources:
+        gpu=machine("gpus"),
+        batch_size=machine("batch_size"),
+    params:
+        model=engine_params,
+    """
+    Run one model over one language's windows and record, for every FFN neuron, on how many tokens its activation is above
+    zero, and the sums of its activation and of its product with the up projection.
+    """
+    message:
+        "Record the activations of {wildcards.model} on {wildcards.language}."
+    shell:
+        r"""
+        python {input.script:q} \
+            --model {params.model:q} \
+            --gpus {resources.gpu} \
+            --threads {threads} \
+            --batch-size {resources.batch_size} \
+            --tokens {input.tokens:q} \
+            --output {output:q} \
+            2>&1 | tee {log:q}
+        """

@@ -1,0 +1,126 @@
+"""Validation of the config, and the few functions that rules share. No other rule file defines functions."""
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow"))
+shell.prefix(f"set -euo pipefail; export PYTHONPATH='{ROOT / 'workflow'}'; ")
+
+from langneurons import config as experiment
+
+try:
+    config.update(experiment.validate(config))
+except experiment.ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+MODELS = config["run"]["models"]
+LANGUAGES = config["run"]["languages"]
+PERTURBATIONS = experiment.perturbations(config)
+METHODS = experiment.selections(config)
+
+
+wildcard_constraints:
+    model="[a-z0-9][a-z0-9-]*",
+    language="[a-z][a-z0-9_]*",
+    method="[a-z][a-z0-9.-]*",
+    split="|".join(experiment.SPLITS),
+
+
+localrules:
+    all,
+
+
+def combinations():
+    """Every model x perturbation x language that the run measures."""
+    return expand(
+        [
+            "results/{model}/perplexity/{perturbation}/{language}.parquet",
+            "results/{model}/generations/{perturbation}/{language}.jsonl",
+        ],
+        model=MODELS,
+        perturbation=PERTURBATIONS,
+        language=LANGUAGES,
+    )
+
+
+# -- code as input: an edited module makes the rules stale whose numbers it determines ---------------------------------
+
+
+def relative(path):
+    """A path of this repository, relative where snakemake runs in its root: a moved clone is not stale."""
+    return (
+        str(path.relative_to(Path.cwd()))
+        if path.is_relative_to(Path.cwd())
+        else str(path)
+    )
+
+
+def script(name):
+    return relative(ROOT / "workflow" / "scripts" / f"{name}.py")
+
+
+def code(*modules):
+    return [relative(ROOT / "workflow" / "langneurons" / module) for module in modules]
+
+
+ENGINE_CODE = code(
+    "engines/base.py",
+    "engines/hf.py",
+    "engines/proof.py",
+    "interventions.py",
+    "models/layouts.py",
+    "models/loading.py",
+)
+CORPUS_CODE = code("corpus/sources.py", "corpus/windows.py")
+
+
+# -- what a job depends on and needs, by its wildcards ------------------------------------------------------------------
+
+
+def model_files(wildcards):
+    """The model's files: those of the demo model or folder; a hub id has none here."""
+    return or_workflow_error(experiment.model_files, config, wildcards.model)
+
+
+def corpus_files(wildcards):
+    """The local text files of a language."""
+    source = experiment.corpus(config, wildcards.language)
+    return or_workflow_error(experiment.source_files, source, wildcards.language)
+
+
+def training_files(wildcards):
+    """The local text files of all languages that a demo model is trained on."""
+    languages = config["models"][wildcards.model]["languages"]
+    return [
+        file
+        for language in languages
+        for file in or_workflow_error(
+            experiment.source_files, experiment.corpus(config, language), language
+        )
+    ]
+
+
+def or_workflow_error(function, *arguments):
+    """Call a function of the library; a mistake in the config ends with its message."""
+    try:
+        return function(*arguments)
+    except experiment.ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def engine_params(wildcards):
+    """Which model runs, and how: what changes numbers, as sorted JSON."""
+    return experiment.canonical(experiment.engine_settings(config, wildcards.model))
+
+
+def constant(value):
+    """Sorted JSON as a parameter. A function, since snakemake would read braces in a string as wildcards."""
+    return lambda wildcards: experiment.canonical(value)
+
+
+def machine(key):
+    """What a model's jobs need of the machine. As resources these values rerun nothing when they change."""
+    return lambda wildcards: config["models"][wildcards.model][key]

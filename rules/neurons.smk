@@ -1,0 +1,43 @@
+"""
+Neurons: which of them are specific to a language.
+
+REQUIRED INPUTS: results/<model>/activations/<language>.safetensors of all languages; the selection is joint.
+OUTPUTS: results/<model>/neurons/<method>.parquet and .json
+"""
+
+
+rule identify_neurons:
+    input:
+        activations=expand(
+            "results/{{model}}/activations/{language}.safetensors", language=LANGUAGES
+        ),
+        script=script("identify_neurons"),
+        code=code("neurons/lape.py", "neurons/counting.py"),
+    output:
+        neurons="results/{model}/neurons/{method}.parquet",
+        summary="results/{model}/neurons/{method}.json",
+    log:
+        "results/logs/identify_neurons/{model}.{method}.log",
+    benchmark:
+        "results/timings/identify_neurons/{model}.{method}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        top_rate=lambda wildcards: experiment.selection_rate(config, wildcards.method),
+        activation_percentile=config["identification"]["activation_percentile"],
+    """
+    Select one model's neurons with the lowest entropy of their activation probabilities across languages (LAPE), among those
+    whose probability exceeds the bar in some language; a neuron belongs to every language in which it does.
+    """
+    message:
+        "Identify the language-specific neurons of {wildcards.model} ({wildcards.method})."
+    shell:
+        r"""
+        python {input.script:q} \
+            --activations {input.activations:q} \
+            --top-rate {params.top_rate} \
+            --activation-percentile {params.activation_percentile} \
+            --output-neurons {output.neurons:q} \
+            --output-summary {output.summary:q} \
+            2>&1 | tee {log:q}
+        """

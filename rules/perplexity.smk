@@ -1,0 +1,103 @@
+"""
+Perplexity: how well the model predicts held-out text of every language under each perturbation.
+
+REQUIRED INPUTS: results/<model>/perturbations/<perturbation>.parquet, results/<model>/tokens/<language>.<split>.safetensors
+OUTPUTS: results/<model>/perplexity/<perturbation>/<language>.parquet, one row per window;
+    results/<model>/effects/<perturbation>.json, the proof that the perturbation took effect;
+    results/<model>/metrics/perplexity.parquet, all windows together.
+"""
+
+# One job per perturbation family: the model is loaded once, and what goes stale together is computed together.
+for job in experiment.jobs(config):
+
+    rule:
+        """
+        Prove that each perturbation of a family takes effect, then read held-out windows of every language under it and sum
+        the negative log-likelihood of each window.
+        """
+        name:
+            f"measure_perplexity_{job.identifier}"
+        input:
+            interventions=expand(
+                "results/{{model}}/perturbations/{perturbation}.parquet",
+                perturbation=job.edits,
+            ),
+            tokens=expand(
+                "results/{{model}}/tokens/{language}.{split}.safetensors",
+                language=LANGUAGES,
+                split=config["perplexity"]["split"],
+            ),
+            model=model_files,
+            script=script("measure_perplexity"),
+            code=ENGINE_CODE,
+        output:
+            windows=expand(
+                "results/{{model}}/perplexity/{perturbation}/{language}.parquet",
+                perturbation=job.members,
+                language=LANGUAGES,
+            ),
+            effects=expand(
+                "results/{{model}}/effects/{perturbation}.json", perturbation=job.edits
+            ),
+        log:
+            f"results/logs/measure_perplexity/{{model}}.{job.name}.log",
+        benchmark:
+            f"results/timings/measure_perplexity/{{model}}.{job.name}.tsv"
+        conda:
+            "../envs/hf.yaml"
+        threads: machine("threads")
+        resources:
+            gpu=machine("gpus"),
+            batch_size=machine("batch_size"),
+        params:
+            model=engine_params,
+        message:
+            f"Measure the perplexity of {{wildcards.model}} on {', '.join(LANGUAGES)}: {job.name}."
+        shell:
+            r"""
+            python {input.script:q} \
+                --model {params.model:q} \
+                --gpus {resources.gpu} \
+                --threads {threads} \
+                --batch-size {resources.batch_size} \
+                --interventions {input.interventions:q} \
+                --tokens {input.tokens:q} \
+                --outputs {output.windows:q} \
+                --output-effects {output.effects:q} \
+                2>&1 | tee {log:q}
+            """
+
+
+rule score_perplexity:
+    input:
+        windows=expand(
+            "results/{{model}}/perplexity/{perturbation}/{language}.parquet",
+            perturbation=PERTURBATIONS,
+            language=LANGUAGES,
+        ),
+        script=script("score_perplexity"),
+    output:
+        "results/{model}/metrics/perplexity.parquet",
+    log:
+        "results/logs/score_perplexity/{model}.log",
+    benchmark:
+        "results/timings/score_perplexity/{model}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        perturbations=PERTURBATIONS,
+        languages=LANGUAGES,
+    """
+    Gather one model's windows of all perturbations and languages.
+    """
+    message:
+        "Gather the perplexities of {wildcards.model}."
+    shell:
+        r"""
+        python {input.script:q} \
+            --perturbations {params.perturbations:q} \
+            --languages {params.languages:q} \
+            --windows {input.windows:q} \
+            --output {output:q} \
+            2>&1 | tee {log:q}
+        """

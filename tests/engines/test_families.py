@@ -1,0 +1,406 @@
+"""Every entry of the layout table, on tiny random models, against the FFN worked out by hand in `families`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engines.families import FAMILIES, LAYERS, VOCABULARY, Family, neurons_of
+
+from langneurons.engines.base import EngineError
+from langneurons.engines.hf import HfEngine
+from langneurons.interventions import SITES, Intervention, Site, deactivate
+from langneurons.models.layouts import LAYOUTS
+
+PROBE = np.random.default_rng(0).integers(0, VOCABULARY, (6, 24)).astype(np.uint32)
+EPSILON = torch.finfo(torch.float32).eps
+REAL_PERTURBED = HfEngine.perturbed
+
+GATED = [name for name, family in FAMILIES.items() if family.gated]
+HALF = [torch.bfloat16, torch.float16]
+
+
+@cache
+def engine_of(name: str, dtype: torch.dtype = torch.float32) -> HfEngine:
+    """One engine per family and number format; tests leave it as it was. Six windows make an uneven last batch of 4."""
+    return HfEngine(FAMILIES[name].build().to(dtype), None, batch_size=4, generation_batch_size=4)
+
+
+@pytest.fixture(params=FAMILIES)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each family in turn."""
+    chosen: str = request.param
+    return chosen
+
+
+def logits(model: Any, windows: np.ndarray = PROBE) -> torch.Tensor:
+    """Logits of the whole model."""
+    with torch.inference_mode():
+        found: torch.Tensor = model(input_ids=torch.from_numpy(windows.astype(np.int64)), use_cache=False).logits
+    return found
+
+
+def some_neurons(family: Family, layers: tuple[int, ...] = (0, 2), number: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Layers and neurons, both int64; the same number in each layer, the last neuron among them."""
+    generator = np.random.default_rng(3)
+    width = neurons_of(family)
+    chosen = [np.append(generator.choice(width - 1, number - 1, replace=False), width - 1) for _ in layers]
+    return np.repeat(np.array(layers), number), np.concatenate(chosen)
+
+
+def affine(family: Family, site: Site, keep: float, fill: float, layers: tuple[int, ...] = (0, 2)) -> Intervention:
+    """The same edit of some neurons."""
+    intervention = deactivate(*some_neurons(family, layers), site)
+    return replace(intervention, table=intervention.table.assign(keep=keep, fill=fill))
+
+
+def test_every_layout_is_tested() -> None:
+    assert {family.architecture for family in FAMILIES.values()} == set(LAYOUTS)
+
+
+def test_gated_is_as_in_the_layout(name: str) -> None:
+    assert LAYOUTS[FAMILIES[name].architecture].gated == FAMILIES[name].gated
+
+
+def test_shape(name: str) -> None:
+    assert engine_of(name).shape == (LAYERS, neurons_of(FAMILIES[name]))
+
+
+# -- recording --------------------------------------------------------------------------------------------------------
+
+
+def test_record_equals_the_ffn_by_hand(name: str) -> None:
+    family, engine = FAMILIES[name], engine_of(name)
+    with family.captured(engine.model) as (inputs, outputs):
+        counts = engine.record(PROBE)
+    assert counts.tokens == PROBE.size
+    assert counts.over_zero.dtype == np.int64
+    assert counts.activation_sum.dtype == counts.product_sum.dtype == np.float64
+    for layer in range(LAYERS):
+        z = family.before_activation(engine.model, layer, inputs[layer])
+        activation = family.activation(engine.model, layer, inputs[layer])
+        product = activation * family.factor(engine.model, layer, inputs[layer])
+        assert len(z) == PROBE.size
+        # The activation is above zero where its argument is. The library computes in float32, we in float64: only an
+        # argument within rounding of zero (terms of size 1, 32 summands) may fall on either side; few neurons have one.
+        certain = (z.abs() > 1e-5).all(dim=0).numpy()
+        assert certain.mean() > 0.95
+        np.testing.assert_array_equal(counts.over_zero[layer][certain], (activation > 0).sum(0).numpy()[certain])
+        # All of 144 summands are rounded to float32, then summed in float32 per batch: 16 epsilons of their absolute sum.
+        for found, by_hand in ((counts.activation_sum, activation), (counts.product_sum, product)):
+            allowed = 16 * EPSILON * by_hand.abs().sum(0).numpy()
+            assert (np.abs(found[layer] - by_hand.sum(0).numpy()) <= allowed).all()
+        # The same FFN by hand yields the model's FFN output, so the hand computation is that of this model.
+        expected = family.output(engine.model, layer, product)
+        assert (outputs[layer] - expected).abs().max() <= 64 * EPSILON * expected.abs().max()
+        # The probe tells signs apart, and activation from product.
+        share = counts.over_zero[layer] / counts.tokens
+        assert 0.25 < share.mean() < 0.75 and share.std() > 0.02
+        assert activation.std() > 0.3
+        assert np.array_equal(counts.activation_sum[layer], counts.product_sum[layer]) == (not family.gated)
+
+
+def test_recording_leaves_no_hook(name: str) -> None:
+    engine = engine_of(name)
+    before = logits(engine.model)
+    engine.record(PROBE)
+    assert torch.equal(logits(engine.model), before)
+    for module in engine.model.modules():
+        assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+# -- editing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_deactivation_equals_removal_from_the_weights(name: str, site: Site) -> None:
+    family, engine = FAMILIES[name], engine_of(name)
+    layers, neurons = some_neurons(family)
+    removed = copy.deepcopy(engine.model)
+    family.without_neurons(removed, layers, neurons)
+    baseline, loss = logits(engine.model), engine.token_nll(PROBE)
+    with engine.perturbed(deactivate(layers, neurons, site)):
+        edited, edited_loss = logits(engine.model), engine.token_nll(PROBE)
+    # Bit-equal: 0 times a weight and an activation times 0 add the same zeros to the same sums.
+    assert torch.equal(edited, logits(removed))
+    assert (edited - baseline).abs().max() > 0.1
+    assert (np.abs(edited_loss.nll_sum - loss.nll_sum) > 1e-3).all()
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_the_model_is_restored_bit_for_bit(name: str, site: Site) -> None:
+    family, engine = FAMILIES[name], engine_of(name)
+    intervention = affine(family, site, keep=0.5, fill=0.3)
+    baseline = logits(engine.model)
+    with engine.perturbed(intervention):
+        assert not torch.equal(logits(engine.model), baseline)
+    assert torch.equal(logits(engine.model), baseline)
+    with pytest.raises(KeyError, match="amid"), engine.perturbed(intervention):
+        raise KeyError("amid")
+    assert torch.equal(logits(engine.model), baseline)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_an_affine_edit_equals_the_ffn_by_hand(name: str, site: Site) -> None:
+    """`keep * a + fill` where the site says, in the first layer, where the FFN's input is that of the unedited model."""
+    family, engine = FAMILIES[name], engine_of(name)
+    intervention = affine(family, site, keep=0.5, fill=0.3)
+    with torch.inference_mode(), family.captured(engine.model) as (inputs, unedited):
+        logits(engine.model)
+    with engine.perturbed(intervention), torch.inference_mode(), family.captured(engine.model) as (_, outputs):
+        logits(engine.model)
+    neurons = intervention.by_layer()[0][0]
+    activation = family.activation(engine.model, 0, inputs[0])
+    factor = family.factor(engine.model, 0, inputs[0])
+    if site == "activation":
+        activation[:, neurons] = 0.5 * activation[:, neurons] + 0.3
+        product = activation * factor
+    else:
+        product = activation * factor
+        product[:, neurons] = 0.5 * product[:, neurons] + 0.3
+    expected = family.output(engine.model, 0, product)
+    # float32 against float64: some roundings of sums of 80 terms.
+    assert (outputs[0] - expected).abs().max() <= 64 * EPSILON * expected.abs().max()
+    assert (outputs[0] - unedited[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_sites_differ_in_gated_families_only(name: str, site: Site) -> None:
+    family, engine = FAMILIES[name], engine_of(name)
+    other: Site = "product" if site == "activation" else "activation"
+    with engine.perturbed(affine(family, site, keep=0.5, fill=0.3)):
+        here = logits(engine.model)
+    with engine.perturbed(affine(family, other, keep=0.5, fill=0.3)):
+        there = logits(engine.model)
+    assert torch.equal(here, there) != family.gated
+
+
+# -- the proof --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize(("keep", "fill"), [(0.0, 0.0), (0.5, 0.3), (1.0, 0.3), (0.0, 20.0)])
+def test_verify_proves_an_edit(name: str, site: Site, keep: float, fill: float) -> None:
+    family, engine = FAMILIES[name], engine_of(name)
+    baseline = logits(engine.model)
+    proof = engine.verify(affine(family, site, keep, fill), PROBE)
+    assert proof.edited_neurons == 18
+    assert [row["layer"] for row in proof.layers] == [0, 2]
+    for row in proof.layers:
+        assert 0 < row["error"] <= row["tolerance"] < 1e-5  # of the scale of the single output, in float32
+        assert row["change"] > 0.05
+    assert proof.unedited_layers_equal and proof.note == ""
+    with engine.perturbed(affine(family, site, keep, fill)):
+        change = (logits(engine.model) - baseline).abs().max().item()
+    assert proof.logits_change == change > 0.1
+    assert torch.equal(logits(engine.model), baseline)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("site", SITES)
+def test_verify_proves_an_edit_in_half_precision(name: str, site: Site, dtype: torch.dtype) -> None:
+    proof = engine_of(name, dtype).verify(affine(FAMILIES[name], site, keep=0.5, fill=0.3), PROBE)
+    for row in proof.layers:
+        assert row["error"] <= row["tolerance"] < 0.07
+        assert row["change"] > 2 * row["tolerance"]
+
+
+def test_verify_accepts_and_notes_an_empty_set() -> None:
+    nothing = deactivate(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    engine = engine_of("llama")
+    proof = engine.verify(nothing, PROBE)
+    assert (proof.edited_neurons, proof.layers, proof.logits_change) == (0, [], 0.0)
+    assert "empty" in proof.note
+    baseline = logits(engine.model)
+    with engine.perturbed(nothing):
+        assert torch.equal(logits(engine.model), baseline)
+
+
+def test_verify_notes_that_inactive_neurons_prove_nothing() -> None:
+    """A ReLU neuron that is never above zero on the probe changes nothing when it is switched off."""
+    family, model = FAMILIES["opt-norm-before"], FAMILIES["opt-norm-before"].build()
+    with torch.no_grad():
+        family.module(model, 1, "fc1").get_parameter("bias")[5] = -1e3
+    engine = HfEngine(model, None, 4, 4)
+    proof = engine.verify(deactivate(np.array([1]), np.array([5])), PROBE)
+    assert proof.layers[0]["change"] == 0.0 == proof.logits_change
+    assert "rounding" in proof.note
+
+
+Perturb = Callable[[HfEngine, Intervention], AbstractContextManager[None]]
+
+
+@contextmanager
+def no_edit(engine: HfEngine, intervention: Intervention) -> Iterator[None]:
+    """Nothing happens."""
+    yield
+
+
+@contextmanager
+def edit_of_a_copy(engine: HfEngine, intervention: Intervention) -> Iterator[None]:
+    """The published mistake: the activation is edited in a `.float()` copy (`clone` makes it one in float32 too)."""
+
+    def hook(module: Any, inputs: Any, output: torch.Tensor, neurons: np.ndarray) -> None:
+        output.float().clone()[..., neurons] = 0
+
+    handles = [
+        engine._module(layer, engine.layout.activation).register_forward_hook(
+            lambda module, inputs, output, neurons=neurons: hook(module, inputs, output, neurons)
+        )
+        for layer, (neurons, _, _) in intervention.by_layer().items()
+    ]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+def _other(change: Callable[[HfEngine, Intervention], Intervention]) -> Perturb:
+    """A `perturbed` that does something else than it is asked."""
+    return lambda engine, intervention: REAL_PERTURBED(engine, change(engine, intervention))
+
+
+def _with(**columns: Callable[[Any], Any]) -> Callable[[HfEngine, Intervention], Intervention]:
+    return lambda engine, intervention: replace(intervention, table=intervention.table.assign(**columns))
+
+
+def _more(layer: int) -> Callable[[HfEngine, Intervention], Intervention]:
+    """The edit, and one more neuron."""
+
+    def change(engine: HfEngine, intervention: Intervention) -> Intervention:
+        table = intervention.table.copy()
+        free = sorted(set(range(engine.shape[1])) - set(table.loc[table["layer"] == layer, "neuron"]))[0]
+        table.loc[len(table)] = [layer, free, 0.0, 0.0]
+        return replace(intervention, table=table.astype({"layer": np.int64, "neuron": np.int64}))
+
+    return change
+
+
+WRONG: dict[str, tuple[Perturb, str]] = {
+    "nothing": (no_edit, "did not take effect"),
+    "a copy": (edit_of_a_copy, "did not take effect"),
+    "the layer below": (_other(_with(layer=lambda table: table["layer"] - 1)), "did not take effect"),
+    "the layer above": (_other(_with(layer=lambda table: table["layer"] + 1)), "did not take effect"),
+    "the neurons beside": (_other(_with(neuron=lambda table: table["neuron"] ^ 1)), "did not take effect"),
+    "another fill": (_other(_with(fill=lambda table: table["fill"] + 0.1)), "did not take effect"),
+    "another keep": (_other(_with(keep=lambda table: table["keep"] + 0.1)), "did not take effect"),
+    "one neuron more": (_other(_more(1)), "did not take effect"),
+    "a neuron of an earlier layer, too": (_other(_more(0)), "before the first edited layer"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("site", SITES)
+def test_verify_refuses_an_edit_that(name: str, site: Site, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    perturbed, message = WRONG[wrong]
+    intervention = affine(FAMILIES[name], site, keep=0.5, fill=0.3, layers=(1,))
+    engine = engine_of(name)
+    assert engine.verify(intervention, PROBE).layers[0]["layer"] == 1
+    monkeypatch.setattr(HfEngine, "perturbed", perturbed)
+    with pytest.raises(EngineError, match=message):
+        engine.verify(intervention, PROBE)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("number", [1, 9])
+def test_verify_refuses_an_edit_of_a_copy_in_half_precision(
+    name: str, number: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published mistake in the number format in which it was made, also for a single neuron."""
+    engine = engine_of(name, dtype)
+    intervention = deactivate(*some_neurons(FAMILIES[name], number=number))
+    assert engine.verify(intervention, PROBE).note == ""
+    monkeypatch.setattr(HfEngine, "perturbed", edit_of_a_copy)
+    with pytest.raises(EngineError, match="did not take effect"):
+        engine.verify(intervention, PROBE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF])
+def test_verify_is_not_blinded_by_an_outlier(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One FFN output a thousand times larger than the rest, as large models have, does not widen what is allowed."""
+    family = FAMILIES["llama"]
+    model = family.build()
+    with torch.no_grad():
+        family.module(model, 1, "mlp.down_proj").get_parameter("weight")[4] *= 1000
+    engine = HfEngine(model.to(dtype), None, 4, 4)
+    edited = deactivate(*some_neurons(family, layers=(1,), number=1))
+    with torch.no_grad():  # the edited neuron writes anywhere but into the outlier
+        family.module(model, 1, "mlp.down_proj").get_parameter("weight")[4, edited.table["neuron"]] = 0
+    assert engine.verify(edited, PROBE).note == ""
+    monkeypatch.setattr(HfEngine, "perturbed", no_edit)
+    with pytest.raises(EngineError, match="did not take effect"):
+        engine.verify(edited, PROBE)
+
+
+@pytest.mark.parametrize("gated", GATED)
+@pytest.mark.parametrize("site", SITES)
+def test_verify_refuses_the_wrong_site(gated: str, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    other: Site = "product" if site == "activation" else "activation"
+    wrong = _other(lambda engine, intervention: replace(intervention, site=other))
+    intervention = affine(FAMILIES[gated], site, keep=0.5, fill=0.3)
+    engine = engine_of(gated)
+    engine.verify(intervention, PROBE)
+    monkeypatch.setattr(HfEngine, "perturbed", wrong)
+    with pytest.raises(EngineError, match="did not take effect"):
+        engine.verify(intervention, PROBE)
+
+
+def test_verify_refuses_an_edit_that_never_reaches_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFN outputs change but the logits do not, as when a later step drops the edit."""
+    engine = engine_of("gpt2")
+
+    @contextmanager
+    def drop(engine: HfEngine, intervention: Intervention) -> Iterator[None]:
+        kept: list[torch.Tensor] = []
+        mlp = engine.model.transformer.h[2].mlp
+        with REAL_PERTURBED(engine, intervention):
+            handle = mlp.register_forward_hook(lambda module, inputs, output: kept[0])
+            kept.append(baseline_output)
+            yield
+            handle.remove()
+
+    stored: list[torch.Tensor] = []
+    handle = engine.model.transformer.h[2].mlp.register_forward_hook(lambda module, inputs, output: stored.append(output))
+    logits(engine.model)
+    handle.remove()
+    baseline_output = stored[0]
+    monkeypatch.setattr(HfEngine, "perturbed", drop)
+    with pytest.raises(EngineError, match="but not the logits"):
+        engine.verify(affine(FAMILIES["gpt2"], "product", 0.5, 0.3, layers=(2,)), PROBE)
+
+
+def test_an_edit_outside_the_model_is_refused() -> None:
+    engine = engine_of("llama")
+    with pytest.raises(ValueError, match=r"layer 3, neuron 0, but the model has 3 layers of 80 neurons"):
+        with engine.perturbed(deactivate(np.array([3]), np.array([0]))):
+            pass
+    with pytest.raises(ValueError, match="layer 1, neuron 80"):
+        engine.verify(deactivate(np.array([1]), np.array([80])), PROBE)
+
+
+# -- failures of recording --------------------------------------------------------------------------------------------
+
+
+def test_nan_activations_are_refused(name: str) -> None:
+    family = FAMILIES[name]
+    model = family.build()
+    with torch.no_grad():
+        raw = family.module(model, 1, family.into).get_parameter("weight")
+        (raw[:, 7] if family.input_by_output else raw[7])[0] = float("nan")
+    with pytest.raises(EngineError, match=r"NaN.*layer 1, neuron 7\b"):
+        HfEngine(model, None, 4, 4).record(PROBE)
+
+
+def test_a_layer_that_is_not_called_is_refused() -> None:
+    """A layout that names a module which the model holds but does not call counts nothing: that is an error, not zeros."""
+    engine = HfEngine(FAMILIES["llama"].build(), None, 4, 4)
+    layer = engine.layers[1]
+    layer.mlp.forward = torch.nn.Identity().forward  # type: ignore[union-attr, assignment]
+    with pytest.raises(EngineError, match="not recorded"):
+        engine.record(PROBE)

@@ -1,0 +1,18 @@
+"""Mistakes that a user can mend: one message, no traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """Bad input. The message names the key, file or language, what was expected and what to do."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's main; a user's mistake ends it with its message and exit code 1."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,1 @@
+"""What changed: perplexity and text."""

@@ -1,0 +1,70 @@
+"""Answer every language's questions under each perturbation, after proving that it takes effect."""
+
+import argparse
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+
+from langneurons import artifacts
+from langneurons.corpus.prompts import Prompt, read_prompts
+from langneurons.engines import load_engine
+from langneurons.engines.base import Completion, Sampling
+from langneurons.engines.proof import probe_windows
+from langneurons.errors import run
+from langneurons.progress import progress
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=json.loads, required=True, help="engine, model, revision and dtype, JSON")
+    parser.add_argument("--gpus", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=32, help="prompts per batch")
+    parser.add_argument("--interventions", nargs="*", default=[], help="intervention files; none generates the baseline")
+    parser.add_argument("--tokens", nargs="+", required=True, help="packed windows to prove the interventions on")
+    parser.add_argument("--languages", nargs="+", required=True)
+    parser.add_argument("--prompts", nargs="+", required=True, help="question files, one per language")
+    parser.add_argument("--settings", type=json.loads, required=True, help="the generation section of the config, JSON")
+    parser.add_argument("--seed", type=int, required=True, help="only for a temperature above 0")
+    parser.add_argument("--outputs", nargs="+", required=True, help="per perturbation, then language")
+    return parser.parse_args(argv)
+
+
+def record(prompt: Prompt, text: str, completion: Completion) -> dict[str, object]:
+    return {
+        "id": prompt.id,
+        "split": prompt.split,
+        "input": text,
+        "output": completion.text,
+        "output_tokens": completion.tokens,
+        "finish_reason": completion.finish_reason,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    settings = args.settings
+    prompts = [
+        read_prompts(path, language, settings["validation_prompts"], settings["split"])
+        for language, path in zip(args.languages, args.prompts, strict=True)
+    ]
+    texts = [[settings["template"].replace("{question}", one.question) for one in group] for group in prompts]
+    keys = ("max_new_tokens", "temperature", "repetition_penalty")
+    sampling = Sampling(**{key: settings[key] for key in keys}, stop=tuple(settings["stop"]), seed=args.seed)
+    engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, generation_batch_size=args.batch_size)
+    interventions = [artifacts.read_intervention(path) for path in args.interventions]
+    probe = probe_windows([artifacts.read_tokens(path).windows for path in args.tokens])
+    for path, intervention in zip(args.interventions, interventions, strict=True):
+        print(f"verified {path}: {asdict(engine.verify(intervention, probe))}", file=sys.stderr)
+    outputs = iter(args.outputs)
+    for intervention in progress(interventions or [None], "generating", unit="perturbation"):
+        with engine.perturbed(intervention) if intervention else nullcontext():
+            completions = iter(engine.generate([text for group in texts for text in group], sampling))
+        for group, inputs in zip(prompts, texts, strict=True):
+            records = [record(prompt, text, next(completions)) for prompt, text in zip(group, inputs, strict=True)]
+            artifacts.write_records(next(outputs), "generations", records)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,32 @@
+"""Write the tables of the report as CSV, over all models of the run."""
+
+import argparse
+import json
+from pathlib import Path
+
+from langneurons import artifacts
+from langneurons.errors import run
+from langneurons.report import tables
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--languages", nargs="+", required=True)
+    parser.add_argument("--methods", nargs="+", required=True, help="neuron selections, the default first")
+    parser.add_argument("--perturbations", type=json.loads, required=True, help="id, variant, language and draw, JSON")
+    parser.add_argument("--results", type=Path, required=True, help="the folder with one folder per model")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the tables")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    models = {model: tables.read_model(args.results / model, args.languages, args.methods) for model in args.models}
+    effects = tables.read_effects(args.results, args.models, args.perturbations)
+    for name, table in tables.make_tables(models, effects, args.perturbations, args.languages).items():
+        artifacts.write_text(args.output / f"{name}.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+
+
+if __name__ == "__main__":
+    run(main)

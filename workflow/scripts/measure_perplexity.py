@@ -1,0 +1,49 @@
+"""Read held-out windows of every language under each perturbation, after proving that it takes effect."""
+
+import argparse
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+
+import pandas as pd
+
+from langneurons import artifacts
+from langneurons.engines import load_engine
+from langneurons.engines.proof import probe_windows
+from langneurons.errors import run
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=json.loads, required=True, help="engine, model, revision and dtype, JSON")
+    parser.add_argument("--gpus", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=32, help="windows per batch")
+    parser.add_argument("--interventions", nargs="*", default=[], help="intervention files; none measures the baseline")
+    parser.add_argument("--tokens", nargs="+", required=True, help="packed windows, one file per language")
+    parser.add_argument("--outputs", nargs="+", required=True, help="per perturbation, then language")
+    parser.add_argument("--output-effects", nargs="*", default=[], help="what was verified, per perturbation")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, batch_size=args.batch_size)
+    languages = [artifacts.read_tokens(path).windows for path in args.tokens]
+    interventions = [artifacts.read_intervention(path) for path in args.interventions]
+    for path, effect, intervention in zip(args.interventions, args.output_effects, interventions, strict=True):
+        print(f"verifying {path}", file=sys.stderr)
+        proof = engine.verify(intervention, probe_windows(languages))
+        artifacts.write_document(effect, "effect", asdict(proof))
+    outputs = iter(args.outputs)
+    for intervention in interventions or [None]:
+        with engine.perturbed(intervention) if intervention else nullcontext():
+            for windows in languages:
+                loss = engine.token_nll(windows)
+                table = pd.DataFrame({"nll_sum": loss.nll_sum, "tokens": loss.tokens})
+                artifacts.write_table(next(outputs), "perplexity", table, {"engine": engine.description})
+
+
+if __name__ == "__main__":
+    run(main)
