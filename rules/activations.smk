@@ -7,6 +7,10 @@ OUTPUTS: results/<model>/activations/<language>.safetensors
 
 
 rule record_activations:
+    """
+    Run one model over one language's windows and record, for every FFN neuron, on how many tokens its activation is above
+    zero, and the sums of its activation and of its product with the up projection.
+    """
     input:
         tokens=f"results/{{model}}/tokens/{{language}}.{config['recording']['split']}.safetensors",
         model=model_files,
@@ -26,10 +30,6 @@ rule record_activations:
         batch_size=machine("batch_size"),
     params:
         model=engine_params,
-    """
-    Run one model over one language's windows and record, for every FFN neuron, on how many tokens its activation is above
-    zero, and the sums of its activation and of its product with the up projection.
-    """
     message:
         "Record the activations of {wildcards.model} on {wildcards.language}."
     shell:

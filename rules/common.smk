@@ -51,11 +51,7 @@ def combinations():
 
 def relative(path):
     """A path of this repository, relative where snakemake runs in its root: a moved clone is not stale."""
-    return (
-        str(path.relative_to(Path.cwd()))
-        if path.is_relative_to(Path.cwd())
-        else str(path)
-    )
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def script(name):
@@ -97,9 +93,7 @@ def training_files(wildcards):
     return [
         file
         for language in languages
-        for file in or_workflow_error(
-            experiment.source_files, experiment.corpus(config, language), language
-        )
+        for file in or_workflow_error(experiment.source_files, experiment.corpus(config, language), language)
     ]
 
 

@@ -7,6 +7,10 @@ OUTPUTS: results/<model>/tokens/<language>.<split>.safetensors for train, valid 
 
 
 rule tokenize_corpus:
+    """
+    Split one language's documents into train, valid and test, tokenize them with one model's tokenizer, and pack each split
+    into windows of equal length, without padding, up to the token budget.
+    """
     input:
         text=corpus_files,
         model=model_files,
@@ -24,20 +28,12 @@ rule tokenize_corpus:
     conda:
         "../envs/hf.yaml"
     params:
-        model=lambda wildcards: experiment.canonical(
-            experiment.tokenizer_settings(config, wildcards.model)
-        ),
-        source=lambda wildcards: experiment.canonical(
-            experiment.corpus(config, wildcards.language)
-        ),
+        model=lambda wildcards: experiment.canonical(experiment.tokenizer_settings(config, wildcards.model)),
+        source=lambda wildcards: experiment.canonical(experiment.corpus(config, wildcards.language)),
         window=lambda wildcards: experiment.window(config, wildcards.model),
         tokens=constant(config["corpora"]["tokens"]),
         share=constant(config["corpora"]["share"]),
         seed=config["seed"],
-    """
-    Split one language's documents into train, valid and test, tokenize them with one model's tokenizer, and pack each split
-    into windows of equal length, without padding, up to the token budget.
-    """
     message:
         "Tokenize {wildcards.language} for {wildcards.model}."
     shell:

@@ -72,6 +72,9 @@ for job in experiment.jobs(config):
 
 
 rule score_text:
+    """
+    Measure every answer of one model: length, stop words, output language, sameness with the baseline.
+    """
     input:
         generations=expand(
             "results/{{model}}/generations/{perturbation}/{language}.jsonl",
@@ -93,9 +96,6 @@ rule score_text:
         perturbations=PERTURBATIONS,
         languages=LANGUAGES,
         stop_words=constant(config["metrics"]["stop_words"]),
-    """
-    Measure every answer of one model: length, stop words, output language, sameness with the baseline.
-    """
     message:
         "Measure the answers of {wildcards.model}."
     shell:

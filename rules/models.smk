@@ -7,6 +7,10 @@ OUTPUTS: results/<model>/model/, an ordinary transformers folder with its tokeni
 
 
 rule train_demo_model:
+    """
+    Train a demo model from scratch: a byte-level BPE tokenizer and a causal language model, on equal shares of the training
+    documents of each of its languages.
+    """
     input:
         text=training_files,
         script=script("train_demo_model"),
@@ -23,19 +27,11 @@ rule train_demo_model:
         "../envs/hf.yaml"
     threads: machine("threads")
     params:
-        settings=lambda wildcards: experiment.canonical(
-            experiment.training_settings(config, wildcards.model)
-        ),
-        sources=lambda wildcards: experiment.canonical(
-            experiment.training_sources(config, wildcards.model)
-        ),
+        settings=lambda wildcards: experiment.canonical(experiment.training_settings(config, wildcards.model)),
+        sources=lambda wildcards: experiment.canonical(experiment.training_sources(config, wildcards.model)),
         share=constant(config["corpora"]["share"]),
         seed=config["seed"],
         folder=lambda wildcards: f"results/{wildcards.model}/model",
-    """
-    Train a demo model from scratch: a byte-level BPE tokenizer and a causal language model, on equal shares of the training
-    documents of each of its languages.
-    """
     message:
         "Train {wildcards.model} from scratch."
     shell:

@@ -7,10 +7,12 @@ OUTPUTS: results/<model>/neurons/<method>.parquet and .json
 
 
 rule identify_neurons:
+    """
+    Select one model's neurons with the lowest entropy of their activation probabilities across languages (LAPE), among those
+    whose probability exceeds the bar in some language; a neuron belongs to every language in which it does.
+    """
     input:
-        activations=expand(
-            "results/{{model}}/activations/{language}.safetensors", language=LANGUAGES
-        ),
+        activations=expand("results/{{model}}/activations/{language}.safetensors", language=LANGUAGES),
         script=script("identify_neurons"),
         code=code("neurons/lape.py", "neurons/counting.py"),
     output:
@@ -25,10 +27,6 @@ rule identify_neurons:
     params:
         top_rate=lambda wildcards: experiment.selection_rate(config, wildcards.method),
         activation_percentile=config["identification"]["activation_percentile"],
-    """
-    Select one model's neurons with the lowest entropy of their activation probabilities across languages (LAPE), among those
-    whose probability exceeds the bar in some language; a neuron belongs to every language in which it does.
-    """
     message:
         "Identify the language-specific neurons of {wildcards.model} ({wildcards.method})."
     shell:

@@ -36,9 +36,7 @@ for job in experiment.jobs(config):
                 perturbation=job.members,
                 language=LANGUAGES,
             ),
-            effects=expand(
-                "results/{{model}}/effects/{perturbation}.json", perturbation=job.edits
-            ),
+            effects=expand("results/{{model}}/effects/{perturbation}.json", perturbation=job.edits),
         log:
             f"results/logs/measure_perplexity/{{model}}.{job.name}.log",
         benchmark:
@@ -69,6 +67,9 @@ for job in experiment.jobs(config):
 
 
 rule score_perplexity:
+    """
+    Gather one model's windows of all perturbations and languages.
+    """
     input:
         windows=expand(
             "results/{{model}}/perplexity/{perturbation}/{language}.parquet",
@@ -87,9 +88,6 @@ rule score_perplexity:
     params:
         perturbations=PERTURBATIONS,
         languages=LANGUAGES,
-    """
-    Gather one model's windows of all perturbations and languages.
-    """
     message:
         "Gather the perplexities of {wildcards.model}."
     shell:

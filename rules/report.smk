@@ -19,48 +19,6 @@ FIGURES = ["layer_profile", "perplexity_ratio", "output_languages"]
 
 
 rule make_tables:
-    input:
-        activations=expand(
-            "results/{model}/activations/{language}.safetensors",
-            model=MODELS,
-            language=LANGUAGES,
-        ),
-        neurons=expand(
-            "results/{model}/neurons/{method}.parquet", model=MODELS, method=METHODS
-        ),
-        metrics=expand(
-            "results/{model}/metrics/{metric}.parquet",
-            model=MODELS,
-            metric=["perplexity", "text"],
-        ),
-        effects=expand(
-            "results/{model}/effects/{perturbation}.json",
-            model=MODELS,
-            perturbation=[
-                perturbation
-                for perturbation in PERTURBATIONS
-                if perturbation != experiment.BASELINE
-            ],
-        ),
-        script=script("make_tables"),
-        code=code("report/tables.py", "metrics/perplexity.py", "metrics/text.py"),
-    output:
-        report(
-            expand("results/tables/{table}.csv", table=TABLES),
-            category="Tables",
-            caption="../report/captions/table.rst",
-        ),
-    log:
-        "results/logs/make_tables.log",
-    benchmark:
-        "results/timings/make_tables.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        models=MODELS,
-        languages=LANGUAGES,
-        methods=METHODS,
-        perturbations=constant(experiment.describe_all(config)),
     """
     Write the tables over all models: recordings, neurons, perplexity and its ratio to the baseline, text, output languages.
     """
@@ -151,6 +109,48 @@ rule render_report:
     """
     Render the report: what was run, what was found, and examples side by side.
     """
+    input:
+        activations=expand(
+            "results/{model}/activations/{language}.safetensors",
+            model=MODELS,
+            language=LANGUAGES,
+        ),
+        neurons=expand(
+            "results/{model}/neurons/{method}.parquet", model=MODELS, method=METHODS
+        ),
+        metrics=expand(
+            "results/{model}/metrics/{metric}.parquet",
+            model=MODELS,
+            metric=["perplexity", "text"],
+        ),
+        effects=expand(
+            "results/{model}/effects/{perturbation}.json",
+            model=MODELS,
+            perturbation=[
+                perturbation
+                for perturbation in PERTURBATIONS
+                if perturbation != experiment.BASELINE
+            ],
+        ),
+        script=script("make_tables"),
+        code=code("report/tables.py", "metrics/perplexity.py", "metrics/text.py"),
+    output:
+        report(
+            expand("results/tables/{table}.csv", table=TABLES),
+            category="Tables",
+            caption="../report/captions/table.rst",
+        ),
+    log:
+        "results/logs/make_tables.log",
+    benchmark:
+        "results/timings/make_tables.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        models=MODELS,
+        languages=LANGUAGES,
+        methods=METHODS,
+        perturbations=constant(experiment.describe_all(config)),
     message:
         "Render the report."
     shell:

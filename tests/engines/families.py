@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class Family:
     function: Callable[[torch.Tensor], torch.Tensor]
     up: str | None = None
     """Gated FFNs: the projection that is multiplied with the activation; equal to `into` where both are one matrix."""
+    attention: str | None = None
+    """The attention that computes the family right, where the default of transformers does not."""
     input_by_output: bool = False
     """Weights are stored as [input, output] (GPT-2)."""
 
@@ -67,7 +69,7 @@ class Family:
         """A random model in float32. Weights are large enough that activations have both signs and matter."""
         with torch.random.fork_rng():
             torch.manual_seed(SEED)
-            model = transformers.AutoModelForCausalLM.from_config(self.config(), attn_implementation="eager")
+            model = transformers.AutoModelForCausalLM.from_config(self.config(), attn_implementation=self.attention)
             with torch.no_grad():
                 for parameter in model.parameters():
                     if parameter.ndim >= 2:
@@ -97,7 +99,7 @@ class Family:
 
     def before_activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> torch.Tensor:
         """The argument of the activation function, float64 [token, neuron]."""
-        return self._project(model, layer, self.into, ffn_input.double())[:, :neurons_of(self)]
+        return self._project(model, layer, self.into, ffn_input.double())[:, : neurons_of(self)]
 
     def activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> torch.Tensor:
         """The output of the activation function, float64 [token, neuron]."""
@@ -166,7 +168,9 @@ _HEAD = {"head_dim": WIDTH // HEADS}
 _GEMMA = {**_GROUPED, **_HEAD, "query_pre_attn_scalar": WIDTH // HEADS, "sliding_window": 16}
 
 
-def _gated(architecture: str, config: Callable[[], Any], function: Callable[[torch.Tensor], torch.Tensor] = silu) -> Family:
+def _gated(
+    architecture: str, config: Callable[[], Any], function: Callable[[torch.Tensor], torch.Tensor] = silu
+) -> Family:
     names = {"into": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
     return Family(architecture, config, "model.layers.{}", function=function, **names)
 
@@ -185,7 +189,9 @@ def _opt(before: bool) -> Family:
     )
 
 
-def _wide(architecture: str, layer: str, config: Callable[[], Any], function: Callable[[torch.Tensor], torch.Tensor]) -> Family:
+def _wide(
+    architecture: str, layer: str, config: Callable[[], Any], function: Callable[[torch.Tensor], torch.Tensor]
+) -> Family:
     return Family(architecture, config, layer, into="mlp.dense_h_to_4h", down="mlp.dense_4h_to_h", function=function)
 
 
@@ -205,7 +211,11 @@ FAMILIES: dict[str, Family] = {
     "mistral": _gated("MistralForCausalLM", lambda: transformers.MistralConfig(**_GROUPED, sliding_window=16)),
     "qwen2": _gated("Qwen2ForCausalLM", lambda: transformers.Qwen2Config(**_GROUPED)),
     "qwen3": _gated("Qwen3ForCausalLM", lambda: transformers.Qwen3Config(**_GROUPED, **_HEAD)),
-    "gemma2": _gated("Gemma2ForCausalLM", lambda: transformers.Gemma2Config(**_GEMMA), gelu_tanh),
+    # Softcapped at 2, attention differs much from the uncapped that scaled_dot_product_attention computes.
+    "gemma2": replace(
+        _gated("Gemma2ForCausalLM", lambda: transformers.Gemma2Config(**_GEMMA, attn_logit_softcapping=2.0), gelu_tanh),
+        attention="eager",
+    ),
     "gemma3": _gated("Gemma3ForCausalLM", lambda: transformers.Gemma3TextConfig(**_GEMMA), gelu_tanh),
     "phi3": Family(
         "Phi3ForCausalLM",

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engines.families import FAMILIES, LAYERS, VOCABULARY, Family, neurons_of
-
 from langneurons.engines.base import EngineError
 from langneurons.engines.hf import HfEngine
+from langneurons.errors import UserError
 from langneurons.interventions import SITES, Intervention, Site, deactivate
 from langneurons.models.layouts import LAYOUTS
+
+from engines.families import FAMILIES, LAYERS, VOCABULARY, Family, neurons_of
 
 PROBE = np.random.default_rng(0).integers(0, VOCABULARY, (6, 24)).astype(np.uint32)
 EPSILON = torch.finfo(torch.float32).eps
@@ -93,7 +94,7 @@ def test_record_equals_the_ffn_by_hand(name: str) -> None:
         certain = (z.abs() > 1e-5).all(dim=0).numpy()
         assert certain.mean() > 0.95
         np.testing.assert_array_equal(counts.over_zero[layer][certain], (activation > 0).sum(0).numpy()[certain])
-        # All of 144 summands are rounded to float32, then summed in float32 per batch: 16 epsilons of their absolute sum.
+        # 144 summands are rounded to float32, then summed in float32 per batch: 16 epsilons of their absolute sum.
         for found, by_hand in ((counts.activation_sum, activation), (counts.product_sum, product)):
             allowed = 16 * EPSILON * by_hand.abs().sum(0).numpy()
             assert (np.abs(found[layer] - by_hand.sum(0).numpy()) <= allowed).all()
@@ -102,7 +103,8 @@ def test_record_equals_the_ffn_by_hand(name: str) -> None:
         assert (outputs[layer] - expected).abs().max() <= 64 * EPSILON * expected.abs().max()
         # The probe tells signs apart, and activation from product.
         share = counts.over_zero[layer] / counts.tokens
-        assert 0.25 < share.mean() < 0.75 and share.std() > 0.02
+        assert 0.25 < share.mean() < 0.75
+        assert share.std() > 0.02
         assert activation.std() > 0.3
         assert np.array_equal(counts.activation_sum[layer], counts.product_sum[layer]) == (not family.gated)
 
@@ -113,7 +115,8 @@ def test_recording_leaves_no_hook(name: str) -> None:
     engine.record(PROBE)
     assert torch.equal(logits(engine.model), before)
     for module in engine.model.modules():
-        assert not module._forward_hooks and not module._forward_pre_hooks
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
 
 
 # -- editing ----------------------------------------------------------------------------------------------------------
@@ -149,7 +152,7 @@ def test_the_model_is_restored_bit_for_bit(name: str, site: Site) -> None:
 
 @pytest.mark.parametrize("site", SITES)
 def test_an_affine_edit_equals_the_ffn_by_hand(name: str, site: Site) -> None:
-    """`keep * a + fill` where the site says, in the first layer, where the FFN's input is that of the unedited model."""
+    """`keep * a + fill` where the site says; in the first layer, whose input is that of the unedited model."""
     family, engine = FAMILIES[name], engine_of(name)
     intervention = affine(family, site, keep=0.5, fill=0.3)
     with torch.inference_mode(), family.captured(engine.model) as (inputs, unedited):
@@ -196,7 +199,8 @@ def test_verify_proves_an_edit(name: str, site: Site, keep: float, fill: float) 
     for row in proof.layers:
         assert 0 < row["error"] <= row["tolerance"] < 1e-5  # of the scale of the single output, in float32
         assert row["change"] > 0.05
-    assert proof.unedited_layers_equal and proof.note == ""
+    assert proof.unedited_layers_equal
+    assert proof.note == ""
     with engine.perturbed(affine(family, site, keep, fill)):
         change = (logits(engine.model) - baseline).abs().max().item()
     assert proof.logits_change == change > 0.1
@@ -366,7 +370,9 @@ def test_verify_refuses_an_edit_that_never_reaches_the_logits(monkeypatch: pytes
             handle.remove()
 
     stored: list[torch.Tensor] = []
-    handle = engine.model.transformer.h[2].mlp.register_forward_hook(lambda module, inputs, output: stored.append(output))
+    handle = engine.model.transformer.h[2].mlp.register_forward_hook(
+        lambda module, inputs, output: stored.append(output)
+    )
     logits(engine.model)
     handle.remove()
     baseline_output = stored[0]
@@ -377,10 +383,10 @@ def test_verify_refuses_an_edit_that_never_reaches_the_logits(monkeypatch: pytes
 
 def test_an_edit_outside_the_model_is_refused() -> None:
     engine = engine_of("llama")
-    with pytest.raises(ValueError, match=r"layer 3, neuron 0, but the model has 3 layers of 80 neurons"):
-        with engine.perturbed(deactivate(np.array([3]), np.array([0]))):
-            pass
-    with pytest.raises(ValueError, match="layer 1, neuron 80"):
+    message = "layer 3, neuron 0, but the model has 3 layers of 80 neurons"
+    with pytest.raises(UserError, match=message), engine.perturbed(deactivate(np.array([3]), np.array([0]))):
+        pass
+    with pytest.raises(UserError, match="layer 1, neuron 80"):
         engine.verify(deactivate(np.array([1]), np.array([80])), PROBE)
 
 
@@ -398,7 +404,7 @@ def test_nan_activations_are_refused(name: str) -> None:
 
 
 def test_a_layer_that_is_not_called_is_refused() -> None:
-    """A layout that names a module which the model holds but does not call counts nothing: that is an error, not zeros."""
+    """A layout may name modules that the model holds but does not call: that is an error, not a count of 0."""
     engine = HfEngine(FAMILIES["llama"].build(), None, 4, 4)
     layer = engine.layers[1]
     layer.mlp.forward = torch.nn.Identity().forward  # type: ignore[union-attr, assignment]

@@ -20,8 +20,8 @@ def neurons_of(rows: list[tuple[str, int, int]]) -> pd.DataFrame:
 
 # en: 3 neurons in layer 0, 1 in layer 2; de: 2 in layer 0 (one shared with en), 4 in layer 3; nothing in layer 1.
 SELECTED = neurons_of(
-    [("en", 0, 1), ("en", 0, 5), ("en", 0, 9), ("en", 2, 0)]
-    + [("de", 0, 5), ("de", 0, 7), ("de", 3, 10), ("de", 3, 11), ("de", 3, 12), ("de", 3, 39)]
+    [("en", layer, neuron) for layer, neuron in ((0, 1), (0, 5), (0, 9), (2, 0))]
+    + [("de", layer, neuron) for layer, neuron in ((0, 5), (0, 7), (3, 10), (3, 11), (3, 12), (3, 39))]
 )
 
 
@@ -74,9 +74,10 @@ def test_uniform_over_the_free_neurons() -> None:
         counts[draw_random(selected, "en", draw, 1, 16, seed=0)[1]] += 1
     assert counts[[0, 3, 6, 15]].tolist() == [0, 0, 0, 0]
     free = np.delete(counts, [0, 3, 6, 15])
-    # Without replacement a count has the variance 800 * 1/4 * 3/4 and two have the correlation -1/11, so this sum follows
-    # chi-square with 11 degrees of freedom. The draws are seeded: the limit, exceeded once in 10,000 seeds, either always
-    # holds or never does. A neuron drawn twice as often as the others would give more than 250; the limit is 37.
+    # Without replacement a count has the variance 800 * 1/4 * 3/4 and two have the correlation -1/11, so this sum
+    # follows chi-square with 11 degrees of freedom. The draws are seeded: the limit, exceeded once in 10,000 seeds,
+    # either always holds or never does. A neuron drawn twice as often as others would give more than 200; the limit
+    # is 37.
     statistic = ((free - 200) ** 2).sum() / (800 * 0.25 * 0.75 * 12 / 11)
     assert statistic < stats.chi2.ppf(1 - 1e-4, df=11)
     assert statistic > stats.chi2.ppf(1e-4, df=11)  # as even as that is no chance either
@@ -110,7 +111,7 @@ def test_a_language_without_neurons_has_an_empty_control(selected: pd.DataFrame)
     seed=st.integers(0, 2**32),
 )
 def test_matched_and_disjoint_for_any_selection(rows: set[tuple[str, int, int]], draw: int, seed: int) -> None:
-    selected = neurons_of(sorted(rows))  # 12 neurons of 20 at most: 8 are free... unless one language has more
+    selected = neurons_of(sorted(rows))
     own = [layer for language, layer, _ in rows if language == "en"]
     taken = {(layer, neuron) for _, layer, neuron in rows}
     wanted = np.bincount(own, minlength=3)

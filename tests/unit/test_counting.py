@@ -73,8 +73,8 @@ def test_probability_by_hand() -> None:
 
 
 def test_probability_is_the_published_float32_quotient() -> None:
-    # `over_zero / n` of an int32 tensor, as in the published code, bit for bit.
-    over_zero = np.random.default_rng(0).integers(0, 99_999_744, size=(10, 1000))
-    expected = torch.tensor(over_zero, dtype=torch.int32) / 99_999_744
-    ours = ActivationCounts(over_zero, np.zeros((10, 1000)), np.zeros((10, 1000)), 99_999_744).probability()
+    # `over_zero / n` of an int32 tensor, as in the published code, bit for bit. No float32 is equal to this n.
+    over_zero = np.random.default_rng(0).integers(0, 100_000_001, size=(10, 1000))
+    expected = torch.tensor(over_zero, dtype=torch.int32) / 100_000_001
+    ours = ActivationCounts(over_zero, np.zeros((10, 1000)), np.zeros((10, 1000)), 100_000_001).probability()
     assert np.array_equal(ours, expected.numpy())

@@ -96,8 +96,8 @@ H1 = math.log(2)  # 0.693
 
 
 def test_bar_candidates_and_lowest_entropy_by_hand() -> None:
-    # The bar is the value of rank round(0.7 * 10) = 7: .5. Above it are en's neuron 0 and de's neuron 2, not neuron 1, whose
-    # .5 only equals it. round(0.2 * 5) = 1 neuron is wanted: 0, of the lower entropy.
+    # The bar is the value of rank round(0.7 * 10) = 7: .5. Above it are en's neuron 0 and de's neuron 2, not neuron 1,
+    # whose .5 only equals it. round(0.2 * 5) = 1 neuron is wanted: 0, of the lower entropy.
     selection = select(FIVE, top_rate=0.2, activation_percentile=0.7)
     assert selection.activation_bar == 0.5
     assert selection.candidates == 2
@@ -147,7 +147,9 @@ def test_nothing_requested() -> None:
     assert str(selection.table["language"].dtype) == "str"
 
 
-@pytest.mark.parametrize(("rate", "expected"), [(0.25, [(0, 0)]), (0.5, [(0, 0), (0, 1)]), (0.75, [(0, 0), (0, 1), (1, 0)])])
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(0.25, [(0, 0)]), (0.5, [(0, 0), (0, 1)]), (0.75, [(0, 0), (0, 1), (1, 0)])]
+)
 def test_ties_are_resolved_by_layer_then_neuron(rate: float, expected: list[tuple[int, int]]) -> None:
     # Four neurons of equal entropy, the languages swapped in half of them: all exceed the bar .1 (rank 4 of 8).
     counts = {"en": counts_of([[9, 1], [1, 9]], 10), "de": counts_of([[1, 9], [9, 1]], 10)}
@@ -164,7 +166,10 @@ def test_summary_by_hand() -> None:
     assert summary["count_by_language"] == {"en": 2, "de": 1}
     assert summary["activation_bar"] == float(np.float32(0.2))
     assert (summary["candidates"], summary["requested"], summary["selected"]) == (4, 3, 3)
-    assert (summary["entropy_min"], summary["entropy_max"]) == (pytest.approx(H0, abs=1e-7), pytest.approx(H4, abs=1e-7))
+    assert (summary["entropy_min"], summary["entropy_max"]) == (
+        pytest.approx(H0, abs=1e-7),
+        pytest.approx(H4, abs=1e-7),
+    )
 
 
 def test_languages_may_have_different_numbers_of_tokens() -> None:
@@ -190,7 +195,9 @@ def test_recordings_of_two_models_are_refused() -> None:
 # -- against a slow copy of the published algorithm ------------------------------------------------------------------
 
 
-def published(over_zero: dict[str, list[list[int]]], tokens: dict[str, int], top_rate: float, bar_rate: float) -> list[Row]:
+def published(
+    over_zero: dict[str, list[list[int]]], tokens: dict[str, int], top_rate: float, bar_rate: float
+) -> list[Row]:
     """The published algorithm (RUCAIBox/Language-Specific-Neurons, identify.py), one neuron at a time."""
     languages = list(over_zero)
     shape = (len(over_zero[languages[0]]), len(over_zero[languages[0]][0]))
@@ -224,9 +231,9 @@ def published(over_zero: dict[str, list[list[int]]], tokens: dict[str, int], top
 def test_equals_the_published_algorithm_on_random_data(case: int) -> None:
     generator = np.random.default_rng(case)
     languages = ["en", "de", "tr", "fr"][: 2 + case % 3]
-    shape = tuple(generator.integers(1, 30, size=2))
-    # Of about 100,000 tokens, skewed towards rare activation as in real models, some neurons never active. Two neurons of
-    # equal entropy are then unlikely, and these seeds have none, so the order of summation decides nothing.
+    shape = tuple(generator.integers(5, 30, size=2))
+    # Of about 100,000 tokens, skewed towards rare activation as in real models, some neurons never active. Two neurons
+    # of equal entropy are then unlikely, and these seeds have none, so the order of summation decides nothing.
     tokens = {language: int(generator.integers(90_000, 110_000)) for language in languages}
     over_zero = {
         language: (generator.beta(0.5, 2, size=shape) * tokens[language] * (generator.random(shape) > 0.1)).astype(int)
@@ -235,14 +242,8 @@ def test_equals_the_published_algorithm_on_random_data(case: int) -> None:
     counts = {language: counts_of(over_zero[language], tokens[language]) for language in languages}
     top_rate, bar_rate = float(generator.uniform(0.01, 0.2)), float(generator.uniform(0.6, 0.97))
     expected = published({name: value.tolist() for name, value in over_zero.items()}, tokens, top_rate, bar_rate)
+    assert expected
     assert rows_of(select(counts, top_rate, bar_rate)) == expected
-
-
-def test_the_random_cases_select_something() -> None:
-    """The comparison above is empty without this: its last case by number of rows."""
-    generator = np.random.default_rng(0)
-    counts = {name: counts_of(generator.integers(0, 1000, size=(4, 50)), 1000) for name in ("en", "de")}
-    assert select(counts, 0.05, 0.9).selected == 10
 
 
 # -- properties ------------------------------------------------------------------------------------------------------
@@ -269,9 +270,15 @@ def test_the_order_of_languages_only_orders_the_rows(
     other = select({language: counts[language] for language in order}, top_rate, percentile)
     keys = ["language", "layer", "neuron"]
     pd.testing.assert_frame_equal(
-        one.table.sort_values(keys, ignore_index=True), other.table.sort_values(keys, ignore_index=True), check_exact=True
+        one.table.sort_values(keys, ignore_index=True),
+        other.table.sort_values(keys, ignore_index=True),
+        check_exact=True,
     )
-    assert (one.activation_bar, one.candidates, one.selected) == (other.activation_bar, other.candidates, other.selected)
+    assert (one.activation_bar, one.candidates, one.selected) == (
+        other.activation_bar,
+        other.candidates,
+        other.selected,
+    )
 
 
 @given(counts=recordings(), top_rate=RATES, percentile=RATES, data=st.data())
@@ -284,7 +291,8 @@ def test_permuting_the_neurons_of_a_layer_permutes_the_selection(
     assume(len(np.unique(entropies)) == entropies.size)  # ties are resolved by position, which moves
     order = np.array([data.draw(st.permutations(range(neurons))) for _ in range(layers)])  # new position -> old one
     permuted = {
-        language: counts_of(np.take_along_axis(one.over_zero, order, axis=1), TOKENS) for language, one in counts.items()
+        language: counts_of(np.take_along_axis(one.over_zero, order, axis=1), TOKENS)
+        for language, one in counts.items()
     }
     back = [
         (language, layer, int(order[layer, neuron]))

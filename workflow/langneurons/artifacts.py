@@ -74,9 +74,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_arrays(path: str | Path, kind: str, arrays: dict[str, np.ndarray], metadata: Json) -> None:
     """Write named arrays and JSON metadata as safetensors."""
-    header = {"metadata": json.dumps(metadata, sort_keys=True)} | _stamp(kind, _digest_arrays(arrays, metadata))
+    stamp = {"metadata": metadata} | _stamp(kind, _digest_arrays(arrays, metadata))
+    header = {"langneurons": json.dumps(stamp, sort_keys=True)}  # one entry: safetensors writes several in any order
     with atomic(path) as temporary:
-        safetensors.numpy.save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, temporary, header)
+        safetensors.numpy.save_file(
+            {name: np.asarray(value, order="C") for name, value in arrays.items()}, temporary, header
+        )
 
 
 def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], Json]:
@@ -87,9 +90,9 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], Jso
     """
     with _readable(path):
         with safetensors.safe_open(path, framework="numpy") as handle:
-            header = handle.metadata() or {}
+            header = json.loads((handle.metadata() or {}).get("langneurons", "{}"))
             arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
-        metadata = json.loads(header.get("metadata", "{}"))
+        metadata = header.get("metadata", {})
         _check_stamp(path, kind, header, _digest_arrays(arrays, metadata))
     return arrays, metadata
 
@@ -101,7 +104,9 @@ def write_table(path: str | Path, kind: str, table: pd.DataFrame, metadata: Json
     digest = _digest_table(arrow.to_pandas(ignore_metadata=True), metadata)  # the table as it is read back
     stamp = _stamp(kind, digest) | {"metadata": json.dumps(metadata, sort_keys=True)}
     with atomic(path) as temporary:
-        pyarrow.parquet.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **stamp}), temporary)
+        pyarrow.parquet.write_table(
+            arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **stamp}), temporary
+        )
 
 
 def read_table(path: str | Path, kind: str) -> tuple[pd.DataFrame, Json]:
@@ -251,8 +256,16 @@ def _readable(path: str | Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ArtifactError(f"{path}: the file does not exist. Ask snakemake for it: snakemake --cores all {path}") from None
-    except (safetensors.SafetensorError, pyarrow.ArrowException, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ArtifactError(
+            f"{path}: the file does not exist. Ask snakemake for it: snakemake --cores all {path}"
+        ) from None
+    except (
+        safetensors.SafetensorError,
+        pyarrow.ArrowException,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        OSError,
+    ) as error:
         raise ArtifactError(_damaged(path, str(error).splitlines()[0][:200])) from None
 
 

@@ -25,7 +25,13 @@ BASELINE = "none"
 SPLITS = ("train", "valid", "test")
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 DEMO = Path(__file__).parent / "demo"
-DEMO_MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+DEMO_MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 TRAINING_KEYS = (
     "architecture",
     "vocabulary",
@@ -37,6 +43,7 @@ TRAINING_KEYS = (
     "training_tokens",
     "training_batch",
 )
+MACHINE_KEYS = ("gpus", "threads", "batch_size", "generation_batch_size")
 MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
 
 
@@ -105,8 +112,8 @@ def _check_keys(value: Any, path: str = "") -> None:
         for key, below in value.items():
             if not isinstance(key, str):
                 raise ConfigError(
-                    f"config key '{path}{key}' is no text: YAML reads an unquoted no, on, yes, off or number as something "
-                    'else. Write the key in quotes, such as "no".'
+                    f"config key '{path}{key}' is no text: YAML reads an unquoted no, on, yes, off or number as "
+                    'something else. Write the key in quotes, such as "no".'
                 )
             _check_keys(below, f"{path}{key}.")
 
@@ -167,7 +174,7 @@ def _explain(error: jsonschema.ValidationError) -> str:
         case "enum":
             choices = ", ".join(str(choice) for choice in error.validator_value)
             return f"{where} is {error.instance!r}; choose one of: {choices}."
-        case "type" if isinstance(error.instance, bool) and "string" in error.validator_value:
+        case "type" if isinstance(error.instance, bool) and "string" in str(error.validator_value):
             return (
                 f"{where} is {error.instance}: YAML reads an unquoted no, on, yes or off as a truth value. "
                 f'Write it in quotes, such as "no".'
@@ -269,7 +276,9 @@ def source_files(source: Mapping, language: str) -> list[str]:
 def model_location(config: Mapping, name: str) -> str:
     """Where a model is loaded from: its folder, or its hub id."""
     settings = config["models"][name]
-    return {"demo": f"results/{name}/model", "folder": settings.get("path"), "hub": settings.get("id")}[settings["source"]]
+    return {"demo": f"results/{name}/model", "folder": settings.get("path"), "hub": settings.get("id")}[
+        settings["source"]
+    ]
 
 
 def model_files(config: Mapping, name: str) -> list[str]:
@@ -294,7 +303,9 @@ def model_files(config: Mapping, name: str) -> list[str]:
 
 def _glob(pattern: str) -> list[Path]:
     path = Path(pattern)
-    return list(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if path.anchor else list(Path().glob(pattern))
+    return (
+        list(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if path.anchor else list(Path().glob(pattern))
+    )
 
 
 def _relative(path: Path) -> str:
@@ -409,6 +420,18 @@ def training_sources(config: Mapping, model: str) -> Mapping:
 def generation_settings(config: Mapping) -> Mapping:
     """How answers are generated; the files of the prompts are inputs of their own."""
     return {key: value for key, value in config["generation"].items() if key != "prompts"}
+
+
+def reported(config: Mapping) -> Mapping:
+    """The part of the config that this run's results depend on: what was chosen, without settings of the machine."""
+    run = config["run"]
+    models = {
+        name: {key: value for key, value in config["models"][name].items() if key not in MACHINE_KEYS}
+        for name in run["models"]
+    }
+    variants = {name: config["perturbations"][name] for name in run["perturbations"]}
+    kept = {key: value for key, value in config.items() if key != "perturbations_per_job"}
+    return {**kept, "models": models, "perturbations": variants}
 
 
 def demo_models(config: Mapping) -> list[str]:

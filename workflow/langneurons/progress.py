@@ -11,4 +11,6 @@ from tqdm import tqdm
 
 def progress(items: Iterable[Any], description: str, total: int | None = None, unit: str = "it") -> Any:
     """Show progress over items: a moving bar on a terminal, a line now and then elsewhere."""
-    return tqdm(items, desc=description, total=total, unit=unit, mininterval=0.2 if sys.stderr.isatty() else 5, file=sys.stderr)
+    return tqdm(
+        items, desc=description, total=total, unit=unit, mininterval=0.2 if sys.stderr.isatty() else 5, file=sys.stderr
+    )

@@ -21,7 +21,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="prompts per batch")
-    parser.add_argument("--interventions", nargs="*", default=[], help="intervention files; none generates the baseline")
+    parser.add_argument(
+        "--interventions", nargs="*", default=[], help="intervention files; none generates the baseline"
+    )
     parser.add_argument("--tokens", nargs="+", required=True, help="packed windows to prove the interventions on")
     parser.add_argument("--languages", nargs="+", required=True)
     parser.add_argument("--prompts", nargs="+", required=True, help="question files, one per language")

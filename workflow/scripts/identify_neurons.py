@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     }
     artifacts.write_table(args.output_neurons, "neurons", selection.table, summary)
     artifacts.write_document(args.output_summary, "selection", summary)
-    print(f"selected {selection.selected} of {layers * neurons} neurons: {summary['count_by_language']}", file=sys.stderr)
+    print(
+        f"selected {selection.selected} of {layers * neurons} neurons: {summary['count_by_language']}", file=sys.stderr
+    )
 
 
 if __name__ == "__main__":

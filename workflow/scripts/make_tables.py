@@ -25,7 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     models = {model: tables.read_model(args.results / model, args.languages, args.methods) for model in args.models}
     effects = tables.read_effects(args.results, args.models, args.perturbations)
     for name, table in tables.make_tables(models, effects, args.perturbations, args.languages).items():
-        artifacts.write_text(args.output / f"{name}.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+        artifacts.write_text(
+            args.output / f"{name}.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,29 @@
+"""Plot the figures of one model from the tables of the report, as SVG."""
+
+import argparse
+from pathlib import Path
+
+from langneurons import artifacts
+from langneurons.errors import run
+from langneurons.report import figures
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="whose rows are plotted")
+    parser.add_argument("--languages", nargs="+", required=True)
+    parser.add_argument("--tables", type=Path, required=True, help="folder of the tables")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the figures")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    for name, (source, draw) in figures.FIGURES.items():
+        table = figures.read_csv(args.tables / f"{source}.csv")
+        own = table[table["model"] == args.model] if "model" in table else table
+        artifacts.write_text(args.output / f"{name}.svg", figures.plot(own, draw, args.languages))
+
+
+if __name__ == "__main__":
+    run(main)

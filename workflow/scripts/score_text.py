@@ -24,7 +24,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     tables = []
-    for (perturbation, language), path in zip(product(args.perturbations, args.languages), args.generations, strict=True):
+    for (perturbation, language), path in zip(
+        product(args.perturbations, args.languages), args.generations, strict=True
+    ):
         table = pd.DataFrame(artifacts.read_generations(path))
         table.insert(0, "perturbation", perturbation)
         table.insert(1, "language", language)

@@ -61,8 +61,8 @@ class EffectProof:
 
     edited_neurons: int
     layers: list[dict[str, float]] = field(default_factory=list)
-    """Per edited layer: `layer`, and relative to the scale of the single outputs `error` (largest difference between the
-    FFN output and its independent computation), `change` (largest difference that the edit makes), `tolerance`."""
+    """Per edited layer: `layer`, and relative to the scale of the single outputs `error` (largest difference between
+    the FFN output and its independent computation), `change` (largest difference by the edit), `tolerance`."""
     unedited_layers_equal: bool = True
     """FFN outputs before the first edited layer are bit-equal to the baseline's."""
     logits_change: float = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -32,6 +32,9 @@ class HfEngine:
         self.layout: Layout = layout_of(type(model).__name__)
         self.layers: list[nn.Module] = list(model.get_submodule(self.layout.layers))
         self.shape = (len(self.layers), self._width())
+        self.end_tokens = self._end_tokens()
+        # generate() would mix a model's own defaults (sampling, penalties, lengths) into what it is asked for.
+        model.generation_config = transformers.GenerationConfig()
         self.description = {
             "architecture": type(model).__name__,
             "dtype": str(model.dtype).removeprefix("torch."),
@@ -54,7 +57,9 @@ class HfEngine:
     ) -> HfEngine:
         """Load a folder or hub id. The number of CPU threads is fixed, since it changes how sums are rounded."""
         torch.set_num_threads(threads)
-        return cls(load_model(model, revision, dtype, gpus), load_tokenizer(model, revision), batch_size, generation_batch_size)
+        return cls(
+            load_model(model, revision, dtype, gpus), load_tokenizer(model, revision), batch_size, generation_batch_size
+        )
 
     def _module(self, layer: int, path: str) -> nn.Module:
         return self.layers[layer].get_submodule(path)
@@ -135,8 +140,10 @@ class HfEngine:
     @torch.inference_mode()
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[Completion]:
         """Continue prompts in batches of similar length, padded on the left; the padding changes no result."""
+        if not prompts:
+            return []
         lengths = [len(ids) for ids in self.tokenizer(list(prompts))["input_ids"]]
-        self._check_context(max(lengths, default=0), sampling.max_new_tokens)
+        self._check_context(max(lengths), sampling.max_new_tokens)
         order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
         completions: dict[int, Completion] = {}
         for start in range(0, len(order), self.generation_batch_size):
@@ -160,35 +167,39 @@ class HfEngine:
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
             options |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
-        if sampling.stop:
-            options |= {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
-        penalty = RepetitionPenalty(sampling.repetition_penalty, mask)
         output = self.model.generate(
             input_ids=encoded["input_ids"],
             attention_mask=mask,
             generation_config=transformers.GenerationConfig(
                 max_new_tokens=sampling.max_new_tokens,
                 pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self._end_tokens(),
+                eos_token_id=self.end_tokens,
                 bos_token_id=self.tokenizer.bos_token_id,
-                **{key: value for key, value in options.items() if key not in ("stop_strings", "tokenizer")},
+                **options,
             ),
-            logits_processor=transformers.LogitsProcessorList([penalty]),
-            **{key: value for key, value in options.items() if key in ("stop_strings", "tokenizer")},
+            logits_processor=transformers.LogitsProcessorList([RepetitionPenalty(sampling.repetition_penalty, mask)]),
+            stopping_criteria=transformers.StoppingCriteriaList(
+                [StopStrings(sampling.stop, mask.shape[1], self.decode)]
+            ),
         )
         return [self._completion(row.tolist(), sampling) for row in output[:, mask.shape[1] :]]
 
     def _end_tokens(self) -> list[int] | None:
         end = self.model.generation_config.eos_token_id
         if end is None:
-            end = self.tokenizer.eos_token_id
+            end = getattr(self.tokenizer, "eos_token_id", None)
         return [end] if isinstance(end, int) else end
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of generated tokens."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
 
     def _completion(self, ids: list[int], sampling: Sampling) -> Completion:
         """Cut at the end-of-text token, then before the first stop string."""
-        ends = [index for index, token in enumerate(ids) if token in (self._end_tokens() or [])]
+        ends = [index for index, token in enumerate(ids) if token in (self.end_tokens or [])]
         kept = ids[: ends[0]] if ends else ids
-        text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self.decode(kept)
         found = [position for string in sampling.stop if (position := text.find(string)) >= 0]
         if found:
             tokens = self._tokens_until_stop(kept, sampling.stop)
@@ -199,7 +210,7 @@ class HfEngine:
     def _tokens_until_stop(self, ids: list[int], stop: tuple[str, ...]) -> int:
         """Generated tokens up to the one that completed a stop string; what follows in the row is padding."""
         for length in range(1, len(ids)):
-            text = self.tokenizer.decode(ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            text = self.decode(ids[:length])
             if any(string in text for string in stop):
                 return length
         return len(ids)
@@ -209,7 +220,13 @@ class AffineEdit:
     """`a -> keep * a + fill` over the last axis, in the model's number format."""
 
     def __init__(
-        self, neurons: np.ndarray, keep: np.ndarray, fill: np.ndarray, width: int, dtype: torch.dtype, device: torch.device
+        self,
+        neurons: np.ndarray,
+        keep: np.ndarray,
+        fill: np.ndarray,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         full_keep, full_fill = torch.ones(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
         full_keep[neurons] = torch.from_numpy(keep)
@@ -294,6 +311,23 @@ class RepetitionPenalty(transformers.LogitsProcessor):
         seen.scatter_(1, input_ids.masked_fill(~real, scores.shape[1]), True)  # padding falls into the extra column
         penalized = torch.where(scores > 0, scores / self.penalty, scores * self.penalty)
         return torch.where(seen[:, :-1], penalized, scores)
+
+
+class StopStrings(transformers.StoppingCriteria):
+    """Ends a row once its generated text holds a stop string; that of transformers also looks into the prompt."""
+
+    def __init__(self, stop: tuple[str, ...], prompt_length: int, decode: Callable[[list[int]], str]) -> None:
+        self.stop, self.prompt_length, self.decode = stop, prompt_length, decode
+        # A token is at least one byte; some more, for tokens without text.
+        self.tail = max((len(string.encode()) for string in stop), default=0) + 8
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Which rows are done, bool `[row]`."""
+        done = [False] * len(input_ids)
+        if self.stop:
+            tails = input_ids[:, self.prompt_length :][:, -self.tail :].tolist()
+            done = [any(string in text for string in self.stop) for text in map(self.decode, tails)]
+        return torch.tensor(done, device=input_ids.device)
 
 
 def down_weight(module: nn.Module) -> torch.Tensor:

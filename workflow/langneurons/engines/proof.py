@@ -22,8 +22,8 @@ from langneurons.models.layouts import Layout
 
 ROUNDING, SUMMATION = 8.0, 64.0
 """Allowed error of an FFN output, relative to its scale: so many epsilons of the number format, for rounding the FFN's
-vectors and its output, and so many of float32, in which products of length d_ffn are summed in an order of their own. The
-scale is that of the single output, so that neither outlier tokens nor outlier dimensions hide a missing edit."""
+vectors and its output, and so many of float32, in which products of length d_ffn are summed in an order of their own.
+The scale is that of the single output, so that neither outlier tokens nor outlier dimensions hide a missing edit."""
 
 PROBE_POSITIONS = 64
 
@@ -120,19 +120,19 @@ def compare_with_expectation(
     return proof
 
 
-def _project(down: nn.Module, product: torch.Tensor) -> torch.Tensor:
+def _project(down: Any, product: torch.Tensor) -> torch.Tensor:
     """The down projection in float64, apart from the engine's own code."""
-    bias = down.bias.double().cpu() if getattr(down, "bias", None) is not None else 0.0  # type: ignore[operator, union-attr]
+    bias = down.bias.double().cpu() if getattr(down, "bias", None) is not None else 0.0
     return product @ _by_input(down) + bias
 
 
-def _by_input(down: nn.Module) -> torch.Tensor:
+def _by_input(down: Any) -> torch.Tensor:
     """The weight of the down projection in float64, `[neuron, d_model]`."""
-    weight = down.weight.double().cpu()  # type: ignore[operator, union-attr]
+    weight: torch.Tensor = down.weight.double().cpu()
     return weight if isinstance(down, Conv1D) else weight.T
 
 
-def _scale(down: nn.Module, vector: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
+def _scale(down: Any, vector: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
     """Size of the terms that each FFN output sums: the root of their summed squares, before and after the edit."""
     squares = (vector.square() + changed.square()) @ _by_input(down).square()
     return squares.sqrt().clamp_min(torch.finfo(torch.float32).tiny)

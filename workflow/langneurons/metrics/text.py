@@ -103,4 +103,6 @@ def output_languages(measured: pd.DataFrame) -> pd.DataFrame:
     keys = ["perturbation", "language"]
     table = measured.groupby([*keys, "output_language"], sort=False).size().rename("outputs").reset_index()
     table["share"] = table["outputs"] / table.groupby(keys)["outputs"].transform("sum")
-    return table.sort_values([*keys, "share", "output_language"], ascending=[True, True, False, True], ignore_index=True)
+    return table.sort_values(
+        [*keys, "share", "output_language"], ascending=[True, True, False, True], ignore_index=True
+    )

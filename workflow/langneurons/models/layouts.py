@@ -7,7 +7,7 @@ a neuron off equals removing it from the weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langneurons.errors import UserError
 
@@ -30,6 +30,8 @@ class Layout:
     """Gated FFNs: the projection whose output is multiplied with the activation."""
     up_is_second_half: bool = False
     """The projection at `up` computes gate and up together, in this order."""
+    attention: str | None = None
+    """The attention of `transformers` that computes this family as it was trained, if that is not its default."""
 
     @property
     def gated(self) -> bool:
@@ -45,7 +47,7 @@ LAYOUTS: dict[str, Layout] = {
     "MistralForCausalLM": _LLAMA,
     "Qwen2ForCausalLM": _LLAMA,
     "Qwen3ForCausalLM": _LLAMA,
-    "Gemma2ForCausalLM": _LLAMA,
+    "Gemma2ForCausalLM": replace(_LLAMA, attention="eager"),  # sdpa drops attn_logit_softcapping without a word
     "Gemma3ForCausalLM": _LLAMA,
     "Phi3ForCausalLM": Layout(
         "model.layers",

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from langneurons.errors import UserError
 from langneurons.models.layouts import LAYOUTS, UnknownArchitecture, layout_of
@@ -53,14 +54,31 @@ def load_model(model: str, revision: str | None, dtype: str, gpus: int) -> Any:
     """
     _check_folder(model)
     if gpus and not torch.cuda.is_available():
-        raise ModelError(f"the model '{model}' asks for {gpus} GPU(s), but PyTorch sees none. Set 'gpus: 0' to run on the CPU.")
+        raise ModelError(
+            f"the model '{model}' asks for {gpus} GPU(s), but PyTorch sees none. Set 'gpus: 0' to run on the CPU."
+        )
     with _explained(model):
         config = transformers.AutoConfig.from_pretrained(model, revision=revision)
     architecture = _architecture(config)
     with _explained(model):
-        loaded = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=getattr(torch, dtype))
+        result: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            model,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            attn_implementation=layout_of(architecture).attention,
+            output_loading_info=True,
+        )
+        loaded, info = result
     if type(loaded).__name__ != architecture:
-        raise ModelError(f"the model '{model}' was loaded as {type(loaded).__name__}, but its config says {architecture}.")
+        raise ModelError(
+            f"the model '{model}' was loaded as {type(loaded).__name__}, but its config says {architecture}."
+        )
+    if info["missing_keys"]:  # transformers fills them with random numbers
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(
+            f"the model '{model}' lacks {len(info['missing_keys'])} of its weights: {missing}. "
+            "Download or save it again."
+        )
     return loaded.to("cuda" if gpus else "cpu").eval()
 
 
@@ -71,7 +89,9 @@ def _architecture(config: Any) -> str:
         if name in LAYOUTS:
             return name
     if not names:
-        raise UnknownArchitecture("the model's config.json names no architecture; is it a folder written by save_pretrained?")
+        raise UnknownArchitecture(
+            "the model's config.json names no architecture; is it a folder written by save_pretrained?"
+        )
     return (layout_of(names[0]), names[0])[1]
 
 
@@ -80,7 +100,9 @@ def _check_folder(model: str) -> None:
     folder = Path(model)
     if not folder.exists():
         if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-            raise ModelError(f"the model folder '{model}' does not exist. Correct 'path' in the config's models section.")
+            raise ModelError(
+                f"the model folder '{model}' does not exist. Correct 'path' in the config's models section."
+            )
         return
     if not (folder / "config.json").exists():
         raise ModelError(f"the model folder '{model}' has no config.json. Save the model into it with save_pretrained.")
@@ -98,7 +120,7 @@ def _explained(model: str) -> Iterator[None]:
         yield
     except (UnknownArchitecture, ModelError):
         raise
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         remedy = (
             "Check the files in the folder."

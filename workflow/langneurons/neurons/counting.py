@@ -30,7 +30,9 @@ class ActivationCounts:
         if self.tokens < 1:
             raise UserError(f"{self.tokens} tokens were counted, but at least one is needed")
         if self.over_zero.min(initial=0) < 0 or self.over_zero.max(initial=0) > self.tokens:
-            raise UserError(f"counts reach from {self.over_zero.min()} to {self.over_zero.max()} for {self.tokens} tokens")
+            raise UserError(
+                f"counts reach from {self.over_zero.min()} to {self.over_zero.max()} for {self.tokens} tokens"
+            )
         for name in ("activation_sum", "product_sum"):
             broken = ~np.isfinite(getattr(self, name))
             if broken.any():

@@ -36,7 +36,9 @@ def read_model(folder: Path, languages: list[str], methods: list[str]) -> ModelR
         recordings[language] = metadata | {"tokens": counts.tokens}
     return ModelResults(
         recordings=recordings,
-        neurons={method: artifacts.read_table(folder / "neurons" / f"{method}.parquet", "neurons") for method in methods},
+        neurons={
+            method: artifacts.read_table(folder / "neurons" / f"{method}.parquet", "neurons") for method in methods
+        },
         perplexity=artifacts.read_table(folder / "metrics" / "perplexity.parquet", "perplexity")[0],
         text=artifacts.read_table(folder / "metrics" / "text.parquet", "text-metrics")[0],
     )
@@ -107,7 +109,11 @@ def _recordings(results: ModelResults) -> pd.DataFrame:
         kept = ("architecture", "dtype", "device", "engine", "torch", "transformers")
         text_of = metadata["text"]
         row = {"language": language, "tokens": metadata["tokens"], "split": text_of["split"]}
-        rows.append(row | {"documents": text_of["documents"], "window": text_of["window"]} | {key: metadata[key] for key in kept})
+        rows.append(
+            row
+            | {"documents": text_of["documents"], "window": text_of["window"]}
+            | {key: metadata[key] for key in kept}
+        )
     return pd.DataFrame(rows)
 
 
@@ -138,7 +144,12 @@ def _neurons_by_layer(results: ModelResults) -> pd.DataFrame:
         for language in results.recordings:
             for layer in range(summary["layers"]):
                 rows.append(
-                    {"method": method, "language": language, "layer": layer, "neurons": int(counts.get((language, layer), 0))}
+                    {
+                        "method": method,
+                        "language": language,
+                        "layer": layer,
+                        "neurons": int(counts.get((language, layer), 0)),
+                    }
                 )
     return pd.DataFrame(rows)
 

@@ -1,0 +1,69 @@
+# The two commands: `make run` and `make test`. `make help` lists all.
+
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= all
+# Which build of PyTorch: an index from its installation page, such as the one for your CUDA version. Empty: pip's default.
+TORCH_INDEX ?=
+PYTEST ?= -n 2
+
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+TORCH := $(shell grep -oE '^torch==[^ ]+' envs/requirements.txt)
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-system test-slow lint bench setup setup-dev clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: setup ## Set up, run the default experiment, and name the report
+	snakemake --cores $(CORES)
+	@echo
+	@echo "The report: $(abspath results/report/report.html)"
+
+test: setup-dev lint ## Set up and run the tests (offline, no system packages)
+	pytest $(PYTEST) --cov=langneurons --cov-report=term:skip-covered tests
+
+test-system: setup-dev ## Run the tests that install Debian packages (root)
+	pytest -m system tests
+
+test-slow: setup-dev ## Run the long tests
+	pytest -m slow tests
+
+lint: setup-dev ## Check style, types and the workflow
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	mypy
+	snakemake --lint
+
+bench: setup-dev ## Measure the speed of recording against the bare forward pass
+	python tests/benchmarks/recording.py
+
+setup: $(VENV)/.installed ## Create the environment
+
+setup-dev: $(VENV)/.installed-dev ## Create the environment with what the tests need
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "langneurons needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make run PYTHON=python3.11"; exit 1; }
+	@echo "Creating the environment in $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python envs/requirements.txt envs/constraints.txt
+	@echo "Installing PyTorch ($(TORCH)) …"
+	@$(INSTALL) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@echo "Installing the pinned requirements …"
+	@$(INSTALL) --requirement envs/requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed envs/requirements-dev.txt
+	@echo "Installing what the tests need …"
+	@$(INSTALL) --requirement envs/requirements-dev.txt
+	@touch $@
+
+clean: ## Remove all results (not the environment)
+	find results -mindepth 1 ! -name README.md -delete
+	rm -rf .snakemake

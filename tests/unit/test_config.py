@@ -1,0 +1,605 @@
+"""The configuration: messages on mistakes, defaults and identifiers."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from langneurons import config
+from langneurons.config import ConfigError, Job, Perturbation, validate
+from langneurons.errors import UserError
+
+Mapping = dict[str, Any]
+
+SCHEMA = yaml.safe_load(config.SCHEMA.read_text(encoding="utf-8"))
+MINIMAL = {
+    "run": {"models": ["small"], "languages": ["en", "de", "tr"]},
+    "models": {"small": {"source": "demo", "architecture": "llama"}},
+}
+
+
+def with_changes(**changes: Any) -> Mapping:
+    """The minimal config with keys set; `__` separates the parts of a key, as in run__languages."""
+    result: Mapping = copy.deepcopy(MINIMAL)
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        below = result
+        for parent in parents:
+            below = below.setdefault(parent, {})
+        below[last] = value
+    return result
+
+
+def message(**changes: Any) -> str:
+    """The message on a config with these changes."""
+    with pytest.raises(ConfigError) as caught:
+        validate(with_changes(**changes))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def valid(**changes: Any) -> Mapping:
+    return validate(with_changes(**changes))
+
+
+def test_the_minimal_config_is_valid() -> None:
+    assert valid()["run"]["models"] == ["small"]
+
+
+def test_a_config_error_is_a_users_mistake() -> None:
+    assert issubclass(ConfigError, UserError)
+
+
+# -- unknown and missing keys ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "meant"),
+    [
+        ("sead", "sead", "seed"),
+        ("run__langauges", "run.langauges", "languages"),
+        ("identification__toprate", "identification.toprate", "top_rate"),
+        ("corpora__tokens__training", "corpora.tokens.training", "train"),
+        ("models__small__layer", "models.small.layer", "layers"),
+        ("perturbations__zero__sites", "perturbations.zero.sites", "site"),
+    ],
+)
+def test_an_unknown_key_is_named_with_what_was_meant(key: str, path: str, meant: str) -> None:
+    changes: Mapping = {"perturbations__zero": {"kind": "deactivate"}} if path.startswith("perturbations") else {}
+    text = message(**changes, **{key: 1})
+    assert text.startswith(f"config key '{path}' is unknown. Did you mean '{meant}'? Known keys here: ")
+    assert meant in text.split("Known keys here: ")[1].rstrip(".").split(", ")
+
+
+def test_an_unknown_key_that_resembles_nothing() -> None:
+    text = message(zzzzzz=1)
+    assert text.startswith("config key 'zzzzzz' is unknown. Known keys here: ")
+    assert "Did you mean" not in text
+    assert {"corpora", "run", "seed"} <= set(text.split("Known keys here: ")[1].rstrip(".").split(", "))
+
+
+def test_the_known_keys_are_those_of_the_source() -> None:
+    text = message(models__small={"source": "hub", "id": "x/y", "layers": 3})
+    assert text.startswith("config key 'models.small.layers' is unknown.")
+    known = text.split("Known keys here: ")[1].rstrip(".").split(", ")
+    assert {"id", "revision", "source"} <= set(known)
+    assert "layers" not in known
+
+
+def test_draws_belong_to_random_variants() -> None:
+    text = message(perturbations={"deactivate": {"kind": "deactivate", "draws": 2}}, run__perturbations=["deactivate"])
+    assert text.startswith("config key 'perturbations.deactivate.draws' is unknown.")
+
+
+@pytest.mark.parametrize(
+    ("model", "missing"),
+    [({}, "source"), ({"source": "demo"}, "architecture"), ({"source": "hub"}, "id"), ({"source": "folder"}, "path")],
+)
+def test_a_missing_key_of_a_model(model: Mapping, missing: str) -> None:
+    assert message(models__small=model) == f"config key 'models.small.{missing}' is missing."
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"perturbations__zero": {}}, "perturbations.zero.kind"),
+        ({"corpora__default": {"source": "files"}}, "corpora.default.path"),
+        ({"run": {"models": ["small"]}}, "run.languages"),
+    ],
+)
+def test_a_missing_key(changes: Mapping, path: str) -> None:
+    assert message(**changes) == f"config key '{path}' is missing."
+
+
+def test_missing_sections() -> None:
+    with pytest.raises(ConfigError, match="config key 'models' is missing"):
+        validate({})
+    with pytest.raises(ConfigError, match="config key 'run' is missing"):
+        validate({"models": MINIMAL["models"]})
+
+
+# -- wrong values ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "path", "type_"),
+    [
+        ("seed", "one", "seed", "integer"),
+        ("seed", 1.5, "seed", "integer"),
+        ("seed", True, "seed", "integer"),
+        ("run__languages", "en", "run.languages", "array"),
+        ("models", None, "models", "object"),
+        ("identification__top_rate", "5%", "identification.top_rate", "number"),
+        ("corpora__window", [128], "corpora.window", "integer"),
+        ("models__small__layers", "4", "models.small.layers", "integer"),
+    ],
+)
+def test_a_wrong_type(key: str, value: Any, path: str, type_: str) -> None:
+    text = message(**{key: value})
+    assert text.startswith(f"config key '{path}' is {value!r}, but must be of type {type_}")
+
+
+def test_a_wrong_type_is_explained_by_the_keys_description() -> None:
+    assert SCHEMA["properties"]["seed"]["description"].rstrip(".") in message(seed="one")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("run: {models: [small], languages: [no, en]}", "config key 'run.languages.0' is False"),
+        ("run: {models: [small], languages: [en, on]}", "config key 'run.languages.1' is True"),
+        ("corpora: {languages: {no: {source: files, path: x}}}", "config key 'corpora.languages.False' is no text"),
+        ("generation: {prompts: {no: no.txt}}", "config key 'generation.prompts.False' is no text"),
+    ],
+)
+def test_an_unquoted_no_is_explained(text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate({**MINIMAL, **yaml.safe_load(text)})
+    assert str(caught.value).startswith(key)
+    assert "YAML reads an unquoted no" in str(caught.value)
+    assert 'in quotes, such as "no"' in str(caught.value)
+
+
+def test_a_quoted_no_is_a_language(tmp_path: Path) -> None:
+    prompts = tmp_path / "no.txt"
+    prompts.write_text("Hvorfor?", encoding="utf-8")
+    source = {"source": "files", "path": str(tmp_path / "*.txt")}
+    checked = valid(
+        run__languages=["en", "no"], corpora__languages={"no": source}, generation__prompts={"no": str(prompts)}
+    )
+    assert config.corpus(checked, "no")["path"] == str(tmp_path / "*.txt")
+
+
+@pytest.mark.parametrize("name", ["Llama", "llama_7b", "-llama", "llama/7b", "llama 7b", "llama.7b", ""])
+def test_a_bad_name_of_a_model_or_variant(name: str) -> None:
+    ending = "is not allowed (Lower-case letters, digits and hyphens); it must match ^[a-z0-9][a-z0-9-]*$."
+    model = {"source": "demo", "architecture": "gpt2"}
+    assert message(**{f"models__{name}" if name else "models": model if name else {"": model}}).endswith(ending)
+    text = message(perturbations={name: {"kind": "deactivate"}})
+    assert text == f"config key 'perturbations': {name!r} {ending}"
+
+
+@pytest.mark.parametrize("code", ["EN", "pt-br", "1en", "_en", "türkçe", ""])
+def test_a_bad_language_code(code: str) -> None:
+    text = message(run__languages=["en", code])
+    assert text.startswith(
+        f"config key 'run.languages.1': {code!r} is not allowed (A language code of lower-case letters"
+    )
+    assert text.endswith("it must match ^[a-z][a-z0-9_]*$.")
+    text = message(corpora__languages={code: {"source": "embedded"}})
+    assert text.startswith(f"config key 'corpora.languages': {code!r} is not allowed")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "path", "choices"),
+    [
+        ("models__small__source", "hubb", "models.small.source", ["demo", "folder", "hub"]),
+        ("models__small__architecture", "bert", "models.small.architecture", ["llama", "gpt2"]),
+        ("models__small__dtype", "float8", "models.small.dtype", ["float32", "bfloat16", "float16"]),
+        ("perturbations__zero", {"kind": "zap"}, "perturbations.zero.kind", ["deactivate", "random"]),
+        ("recording__split", "training", "recording.split", ["train", "valid", "test"]),
+        ("corpora__default", {"source": "web"}, "corpora.default.source", ["embedded", "files", "wikipedia"]),
+    ],
+)
+def test_a_value_outside_the_choices(key: str, value: Any, path: str, choices: list[str]) -> None:
+    text = message(**{key: value})
+    shown = next(iter(value.values())) if isinstance(value, dict) else value
+    start = f"config key '{path}' is {shown!r}; choose one of: "
+    assert text.startswith(start)
+    assert set(choices) <= set(text.removeprefix(start).rstrip(".").split(", "))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "path"),
+    [
+        ("identification__top_rate", 0, "identification.top_rate"),
+        ("identification__top_rate", 1.5, "identification.top_rate"),
+        ("identification__activation_percentile", 1, "identification.activation_percentile"),
+        ("corpora__share__test", 1, "corpora.share.test"),
+        ("corpora__share__valid", -0.1, "corpora.share.valid"),
+        ("corpora__window", 1, "corpora.window"),
+        ("corpora__tokens__train", 0, "corpora.tokens.train"),
+        ("seed", -1, "seed"),
+        ("run__languages", [], "run.languages"),
+        ("run__languages", ["en", "en"], "run.languages"),
+        ("run__models", [], "run.models"),
+        ("run__perturbations", ["random", "random"], "run.perturbations"),
+    ],
+)
+def test_a_value_out_of_range(key: str, value: Any, path: str) -> None:
+    text = message(**{key: value})
+    assert text.startswith(f"config key '{path}': {value!r} ")
+
+
+@pytest.mark.parametrize(("share", "bad"), [((0.5, 0.5), True), ((0.6, 0.9), True), ((0.49, 0.5), False)])
+def test_the_shares_must_leave_something_to_train_on(share: tuple[float, float], bad: bool) -> None:
+    changes = {"corpora__share": {"valid": share[0], "test": share[1]}}
+    if bad:
+        text = message(**changes)
+        assert text == "config key 'corpora.share': valid and test together must leave something to train on."
+    else:
+        assert valid(**changes)["corpora"]["share"] == changes["corpora__share"]
+
+
+def test_the_template_needs_its_placeholder() -> None:
+    text = message(generation__template="Question:")
+    assert text.startswith("config key 'generation.template': 'Question:' is not allowed")
+    assert "{question}" in text
+
+
+# -- names that must exist elsewhere ---------------------------------------------------------------------------------
+
+
+def test_an_unknown_model() -> None:
+    assert message(run__models=["small", "large"]) == (
+        "config key 'run.models[1]' names 'large', which is no entry of 'models'. Entries there: small."
+    )
+    assert message(models={}).endswith("Entries there: none.")
+
+
+def test_an_unknown_variant() -> None:
+    assert message(run__perturbations=["zap"], perturbations={"b": {"kind": "random"}, "a": {"kind": "random"}}) == (
+        "config key 'run.perturbations[0]' names 'zap', which is no entry of 'perturbations'. Entries there: a, b."
+    )
+
+
+def test_one_language_is_refused_with_the_reason() -> None:
+    text = message(run__languages=["de"])
+    assert text.startswith("config key 'run.languages' names only 'de'.")
+    assert "entropy 0" in text
+    assert text.endswith("Name at least two.")
+
+
+def test_a_language_without_a_corpus() -> None:
+    text = message(run__languages=["en", "fi"])
+    assert text.startswith("language 'fi' has no corpus: the embedded one holds de, en, tr.")
+    assert "'corpora.languages.fi'" in text
+    assert 'path: "texts/fi/*.txt"' in text
+
+
+def test_a_language_of_the_training_without_a_corpus() -> None:
+    assert message(models__small__languages=["en", "fi"]).startswith("language 'fi' has no corpus")
+
+
+def test_a_language_without_prompts() -> None:
+    source = {"source": "files", "path": "x/*.txt"}
+    text = message(run__languages=["en", "fi"], corpora__languages={"fi": source})
+    assert text.startswith("language 'fi' has no prompts")
+    assert "one question per line" in text
+    assert text.endswith("'generation.prompts.fi'.")
+
+
+def test_a_language_of_the_training_needs_no_prompts() -> None:
+    source = {"source": "files", "path": "x/*.txt"}
+    assert valid(models__small__languages=["en", "fi"], corpora__languages={"fi": source})["seed"] == 0
+
+
+def test_models_that_do_not_run_need_no_corpus() -> None:
+    other = {"source": "demo", "architecture": "gpt2", "languages": ["fi"]}
+    assert "other" in valid(models__other=other)["models"]
+
+
+def test_none_is_the_baselines_name() -> None:
+    variants = {"none": {"kind": "deactivate"}, "deactivate": {"kind": "deactivate"}}
+    assert message(perturbations=variants, run__perturbations=["deactivate"]) == (
+        "config key 'perturbations.none': this name is kept for the baseline. Choose another."
+    )
+
+
+def test_two_variants_of_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two names can give one id with kinds whose ids end in a language or a draw; others may come."""
+    monkeypatch.setattr(config, "members", lambda *_: [Perturbation("both-en", "en")])
+    text = message(
+        perturbations={"a": {"kind": "deactivate"}, "b": {"kind": "deactivate"}}, run__perturbations=["a", "b"]
+    )
+    assert text == "config key 'perturbations': two variants give the perturbation 'both-en'. Rename one of them."
+
+
+def test_two_variants_of_one_job_are_refused() -> None:
+    """The second part of `r` has the name of the variant `r-part-2`."""
+    variants = {"r": {"kind": "random", "draws": 2}, "r-part-2": {"kind": "deactivate"}}
+    text = message(perturbations=variants, run__perturbations=["r", "r-part-2"], perturbations_per_job=3)
+    assert text == "config key 'perturbations': two variants give the job 'r-part-2'. Rename one of them."
+    assert len(config.jobs(valid(perturbations=variants, run__perturbations=["r", "r-part-2"]))) == 3
+
+
+# -- defaults --------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_of_the_design() -> None:
+    checked = valid()
+    assert checked["seed"] == 0
+    assert {"deactivate", "random"} <= set(checked["perturbations"])
+    assert checked["perturbations"]["deactivate"]["kind"] == "deactivate"
+    assert (checked["perturbations"]["random"]["kind"], checked["perturbations"]["random"]["draws"]) == ("random", 5)
+    assert checked["identification"]["method"] == "lape"
+    assert (checked["identification"]["top_rate"], checked["identification"]["activation_percentile"]) == (0.05, 0.95)
+    sections = "run seed models corpora recording identification perturbations perplexity generation metrics report"
+    assert set(sections.split()) <= set(checked)
+
+
+def test_defaults_behind_conditions() -> None:
+    hub = valid(models__small={"source": "hub", "id": "x/y"})["models"]["small"]
+    assert (hub["revision"], hub["engine"]) == ("main", "hf")
+    assert (hub["dtype"], hub["gpus"]) == ("bfloat16", 1)  # the condition's default wins
+    assert "layers" not in hub
+    demo = valid()["models"]["small"]
+    assert (demo["layers"], demo["neurons"], demo["languages"]) == (4, 512, ["en", "de", "tr"])
+    assert (demo["dtype"], demo["gpus"]) == ("float32", 0)
+    assert "revision" not in demo
+    folder = valid(models__small={"source": "folder", "path": "x"})["models"]["small"]
+    assert folder["engine"] == "hf"
+    assert "revision" not in folder
+
+
+def test_defaults_of_entries_of_catalogues() -> None:
+    wikipedia = valid(corpora__languages={"tr": {"source": "wikipedia"}})["corpora"]["languages"]["tr"]
+    assert (wikipedia["dataset"], wikipedia["snapshot"], wikipedia["code"]) == ("wikimedia/wikipedia", "20231101", None)
+    assert "path" not in wikipedia
+    variants = {"r": {"kind": "random"}, "d": {"kind": "deactivate"}}
+    checked = valid(perturbations=variants, run__perturbations=["r"])["perturbations"]
+    assert (checked["r"]["draws"], checked["r"]["site"], checked["d"]["site"]) == (5, "activation", "activation")
+    assert "draws" not in checked["d"]
+    assert "top_rate" not in checked["d"]
+
+
+def test_defaults_inside_a_section_that_was_given_in_part() -> None:
+    tokens = valid(corpora__tokens__test=900)["corpora"]["tokens"]
+    assert tokens["test"] == 900
+    assert tokens["train"] > 0
+    assert tokens["valid"] > 0
+
+
+def test_given_values_win() -> None:
+    checked = valid(seed=7, models__small__layers=2, generation__stop=[], models__small__languages=["de"])
+    assert (checked["seed"], checked["models"]["small"]["layers"]) == (7, 2)
+    assert (checked["generation"]["stop"], checked["models"]["small"]["languages"]) == ([], ["de"])
+
+
+def test_filling_in_twice_changes_nothing() -> None:
+    assert validate(valid()) == valid()
+
+
+def test_the_users_mapping_is_not_changed_and_not_shared() -> None:
+    given = with_changes(models__big={"source": "hub", "id": "x/y"})
+    before = copy.deepcopy(given)
+    checked = validate(given)
+    checked["run"]["languages"].append("fi")
+    checked["models"]["big"]["id"] = "changed"
+    assert given == before
+
+
+def test_defaults_are_not_shared_between_entries_and_configs() -> None:
+    models = valid(models__other={"source": "demo", "architecture": "gpt2"})["models"]
+    models["small"]["languages"].append("fi")
+    assert models["other"]["languages"] == ["en", "de", "tr"]
+    valid()["models"]["small"]["languages"].append("fi")
+    valid()["perturbations"]["zap"] = {}
+    assert valid()["models"]["small"]["languages"] == ["en", "de", "tr"]
+    assert "zap" not in valid()["perturbations"]
+
+
+# -- identifiers -----------------------------------------------------------------------------------------------------
+
+
+def test_perturbation_ids_of_the_design() -> None:
+    checked = valid(run__perturbations=["deactivate", "random"])
+    randoms = [f"random-{language}-{draw}" for language in ("en", "de", "tr") for draw in (1, 2, 3, 4, 5)]
+    assert config.perturbations(checked) == ["none", "deactivate-en", "deactivate-de", "deactivate-tr", *randoms]
+
+
+def test_members() -> None:
+    checked = valid(
+        perturbations={"ctl-2": {"kind": "random", "draws": 2}, "off": {"kind": "deactivate"}},
+        run__perturbations=["off"],
+    )
+    assert config.members(checked, "off") == [
+        Perturbation(f"off-{language}", language) for language in ("en", "de", "tr")
+    ]
+    assert config.members(checked, "ctl-2")[:3] == [
+        Perturbation("ctl-2-en-1", "en", 1),
+        Perturbation("ctl-2-en-2", "en", 2),
+        Perturbation("ctl-2-de-1", "de", 1),
+    ]
+    assert config.perturbations(checked) == ["none", "off-en", "off-de", "off-tr"]  # only what runs
+
+
+def test_the_order_of_languages_is_the_runs() -> None:
+    checked = valid(run__languages=["tr", "en"], run__perturbations=["deactivate"])
+    assert config.perturbations(checked) == ["none", "deactivate-tr", "deactivate-en"]
+
+
+def test_only_the_baseline() -> None:
+    checked = valid(run__perturbations=[])
+    assert config.perturbations(checked) == ["none"]
+    assert config.jobs(checked) == [Job("none", "none", ("none",))]
+
+
+def test_one_job_per_family() -> None:
+    checked = valid(perturbations__random={"kind": "random", "draws": 1}, run__perturbations=["random"])
+    assert config.jobs(checked) == [
+        Job("none", "none", ("none",)),
+        Job("random", "random", ("random-en-1", "random-de-1", "random-tr-1")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [
+        (1, [("r-en-1",), ("r-en-2",), ("r-de-1",), ("r-de-2",), ("r-tr-1",), ("r-tr-2",)]),
+        (4, [("r-en-1", "r-en-2", "r-de-1", "r-de-2"), ("r-tr-1", "r-tr-2")]),
+    ],
+)
+def test_perturbations_per_job_cuts_a_family(size: int, parts: list[tuple[str, ...]]) -> None:
+    checked = valid(
+        perturbations={"r": {"kind": "random", "draws": 2}}, run__perturbations=["r"], perturbations_per_job=size
+    )
+    expected = [Job(f"r-part-{number}", "r", part) for number, part in enumerate(parts, 1)]
+    assert config.jobs(checked) == [Job("none", "none", ("none",)), *expected]
+
+
+@pytest.mark.parametrize("size", [0, 6, 7])
+def test_a_family_that_fits_into_one_job_keeps_its_name(size: int) -> None:
+    checked = valid(
+        perturbations={"r": {"kind": "random", "draws": 2}}, run__perturbations=["r"], perturbations_per_job=size
+    )
+    assert [job.name for job in config.jobs(checked)] == ["none", "r"]
+
+
+def test_jobs_cover_every_perturbation_once() -> None:
+    for size in range(18):
+        checked = valid(perturbations_per_job=size)
+        covered = [member for job in config.jobs(checked) for member in job.members]
+        assert covered == config.perturbations(checked)
+
+
+def test_selections_are_named_by_their_rate_where_it_differs() -> None:
+    variants = {
+        "same": {"kind": "deactivate"},
+        "equal": {"kind": "deactivate", "top_rate": 0.05},
+        "one": {"kind": "deactivate", "top_rate": 0.01},
+        "one-random": {"kind": "random", "top_rate": 0.01},
+        "unused": {"kind": "deactivate", "top_rate": 0.2},
+    }
+    checked = valid(perturbations=variants, run__perturbations=["one", "same", "equal", "one-random"])
+    names = {variant: config.selection(checked, variant) for variant in variants if variant != "unused"}
+    assert names == {"same": "lape", "equal": "lape", "one": "lape-top-0.01", "one-random": "lape-top-0.01"}
+    assert config.selections(checked) == ["lape", "lape-top-0.01"]
+    assert config.selection_rate(checked, "lape") == 0.05
+    assert config.selection_rate(checked, "lape-top-0.01") == 0.01
+
+
+def test_canonical_does_not_depend_on_the_order_of_keys() -> None:
+    one = {"b": [2, 1], "a": {"d": "ğ", "c": None}}
+    other = {"a": {"c": None, "d": "ğ"}, "b": [2, 1]}
+    assert config.canonical(one) == config.canonical(other) == '{"a": {"c": null, "d": "ğ"}, "b": [2, 1]}'
+    assert config.canonical({**one, "b": [1, 2]}) != config.canonical(one)
+    shuffled = dict(reversed(with_changes(seed=3).items()))
+    assert config.canonical(validate(shuffled)) == config.canonical(valid(seed=3))
+
+
+# -- files of the corpora and prompts --------------------------------------------------------------------------------
+
+
+def test_the_corpus_of_a_language() -> None:
+    checked = valid(
+        corpora__default={"source": "files", "path": "texts/{language}/*.txt"},
+        corpora__languages={"tr": {"source": "wikipedia"}, "de": {"source": "wikipedia", "code": "als"}},
+    )
+    assert config.corpus(checked, "en")["path"] == "texts/en/*.txt"
+    assert config.corpus(checked, "tr")["code"] == "tr"
+    assert config.corpus(checked, "de")["code"] == "als"
+    assert checked["corpora"]["default"]["path"] == "texts/{language}/*.txt"  # unchanged
+    assert config.source_files(config.corpus(checked, "tr"), "tr") == []
+
+
+def test_the_embedded_files_are_relative_to_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(config.DEMO.parents[2])
+    files = config.source_files({"source": "embedded"}, "tr")
+    assert files == sorted(files)
+    assert all(file.startswith("workflow/langneurons/demo/corpus/tr/") for file in files)
+    assert config.prompt_path(valid(), "tr") == "workflow/langneurons/demo/prompts/tr.txt"
+    monkeypatch.chdir(tmp_path)
+    assert all(Path(file).is_file() for file in config.source_files({"source": "embedded"}, "tr"))
+
+
+def test_named_prompts_win() -> None:
+    checked = valid(generation__prompts={"tr": "mine.txt"})
+    assert config.prompt_path(checked, "tr") == "mine.txt"
+    assert str(config.prompt_path(checked, "en")).endswith("demo/prompts/en.txt")
+    assert config.prompt_path(checked, "fi") is None
+
+
+def test_a_models_own_window() -> None:
+    checked = valid(models__wide={"source": "hub", "id": "x/y", "window": 64}, corpora__window=32)
+    assert config.window(checked, "wide") == 64
+    assert config.window(checked, "small") == 32
+
+
+# -- the schema ------------------------------------------------------------------------------------------------------
+
+
+def resolved(schema: Mapping) -> Mapping:
+    if "$ref" not in schema:
+        return schema
+    target: Any = SCHEMA
+    for part in schema["$ref"].removeprefix("#/").split("/"):
+        target = target[part]
+    return {**target, **schema}
+
+
+def keys_of(schema: Mapping, path: str, described: frozenset[str] = frozenset()) -> Iterator[tuple[str, Mapping, bool]]:
+    """Every key of a schema with what is said of it, and whether the schema around it describes it."""
+    schema = resolved(schema)
+    properties = schema.get("properties", {})
+    for name, below in properties.items():
+        key = f"{path}.{name}" if path else name
+        yield key, resolved(below), name in described
+        yield from keys_of(below, key)
+    for conditional in schema.get("allOf", []):
+        yield from keys_of(conditional["then"], path, frozenset(properties))
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from keys_of(schema["additionalProperties"], f"{path}.*")
+
+
+KEYS = list(keys_of(SCHEMA, ""))
+
+
+def test_the_walk_over_the_schema_finds_nested_keys() -> None:
+    found = {key for key, _, _ in KEYS}
+    assert {"seed", "corpora.tokens.train", "models.*.layers", "corpora.languages.*.shuffle_buffer"} <= found
+    assert "perturbations.*.draws" in found
+
+
+@pytest.mark.parametrize(("key", "schema", "described"), KEYS, ids=[f"{i}-{key}" for i, (key, _, _) in enumerate(KEYS)])
+def test_every_key_has_a_description_and_a_type(key: str, schema: Mapping, described: bool) -> None:
+    if described and not schema.keys() - {"default"}:
+        return  # allowed or given another default by a condition; described where it is defined
+    assert re.search(r"\w{3}", schema.get("description", "")), f"{key} has no description"
+    assert "type" in schema or "enum" in schema or "allOf" in schema, f"{key} has no type"
+
+
+def test_every_default_fits_its_own_schema() -> None:
+    """Defaults are filled in after the validation, so a wrong one would go unnoticed."""
+    checked = valid(
+        models={
+            "small": MINIMAL["models"]["small"],
+            "big": {"source": "hub", "id": "x"},
+            "own": {"source": "folder", "path": "x"},
+        },
+        corpora__languages={"en": {"source": "files", "path": "x"}, "tr": {"source": "wikipedia"}},
+    )
+    assert validate(json.loads(config.canonical(checked))) == checked
+
+
+def test_the_default_experiment_is_valid() -> None:
+    path = config.DEMO.parents[2] / "config.yaml"
+    checked = validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert checked["run"]["languages"] == ["en", "de", "tr"]
+    assert {model["source"] for model in checked["models"].values()} >= {"demo"}

@@ -1,0 +1,130 @@
+"""A copy of the project with a tiny experiment, run once, on which the workflow is tested."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+TINY_MODEL = {
+    "source": "demo",
+    "vocabulary": 400,
+    "layers": 2,
+    "width": 32,
+    "heads": 2,
+    "neurons": 64,
+    "context": 64,
+    "training_tokens": 20_000,
+}
+TINY = {
+    "run": {
+        "models": ["tiny-llama", "tiny-gpt2"],
+        "languages": ["en", "de"],
+        "perturbations": ["deactivate", "random"],
+    },
+    "models": {
+        "tiny-llama": {**TINY_MODEL, "architecture": "llama", "languages": ["en", "de"]},
+        "tiny-gpt2": {**TINY_MODEL, "architecture": "gpt2", "languages": ["en", "de"]},
+    },
+    "corpora": {"window": 32, "tokens": {"train": 4000, "valid": 320, "test": 640}},
+    "perturbations": {"random": {"draws": 2}},
+    "generation": {"max_new_tokens": 6, "validation_prompts": 55, "template": "{question}"},
+}
+
+AGGREGATES = {"make_tables": 1, "plot_figures": 1, "render_report": 1}
+
+
+@dataclass
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    folder: Path
+    config: dict = field(default_factory=lambda: TINY)
+
+    def snakemake(self, *arguments: str, config: dict | None = None, timeout: int = 600) -> subprocess.CompletedProcess:
+        """Run snakemake on the tiny experiment, with an overlay of the config."""
+        files = [self.folder / "tiny.yaml"]
+        files[0].write_text(yaml.safe_dump(self.config))
+        if config is not None:
+            files.append(self.folder / "overlay.yaml")
+            files[1].write_text(yaml.safe_dump(config, allow_unicode=True))
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", *map(str, files)]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment(), text=True, capture_output=True, timeout=timeout, check=False
+        )
+
+    def run(self, *arguments: str, config: dict | None = None) -> str:
+        """Run to the end; fail with the output otherwise."""
+        done = self.snakemake(*arguments, config=config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def stale(self, *arguments: str, config: dict | None = None) -> dict[str, int]:
+        """Number of jobs per rule that would run, without `all`."""
+        output = self.run("-n", *arguments, config=config)
+        return job_counts(output)
+
+    def mistake(self, *arguments: str, config: dict | None = None) -> str:
+        """Run something that must fail; return what it printed."""
+        done = self.snakemake(*arguments, config=config)
+        assert done.returncode != 0, "the mistake was not noticed\n" + done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def files(self) -> dict[str, bytes]:
+        """Content of all results but logs and timings."""
+        results = self.folder / "results"
+        kept = [path for path in sorted(results.rglob("*")) if path.is_file()]
+        return {
+            str(path.relative_to(results)): path.read_bytes()
+            for path in kept
+            if path.relative_to(results).parts[0] not in ("logs", "timings")
+        }
+
+
+def environment() -> dict[str, str]:
+    """This environment's programs first, and never the network."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "random"}
+
+
+def job_counts(output: str) -> dict[str, int]:
+    """The table of jobs that snakemake prints."""
+    table = re.search(r"^Job stats:\n(.*?)\n\n", output, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^(\w+)\s+(\d+)$", table[1], re.MULTILINE) if table else []
+    return {rule: int(count) for rule, count in rows if rule not in ("total", "all")}
+
+
+def copy_project(folder: Path) -> Project:
+    """Copy what git would clone, uncommitted changes included."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in listed.stdout.decode().split("\0"):
+        source, target = ROOT / name, folder / name
+        if name and source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which nothing has run."""
+    return copy_project(tmp_path_factory.mktemp("fresh") / "langneurons")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which the tiny experiment has run. Tests must leave it finished."""
+    project = copy_project(tmp_path_factory.mktemp("finished") / "langneurons")
+    project.run()
+    return project

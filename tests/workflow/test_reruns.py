@@ -1,0 +1,260 @@
+"""What reruns after a change, and what does not. Counts are jobs per rule, from dry runs on a finished experiment."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workflow.conftest import AGGREGATES, TINY, Project, copy_project, environment
+
+SCORES = {"score_perplexity": 2, "score_text": 2}
+
+
+
+
+def test_second_run_does_nothing(finished: Project) -> None:
+    assert finished.stale() == {}
+    assert "Nothing to be done" in finished.run()
+
+
+def test_touching_files_does_nothing(finished: Project) -> None:
+    later = time.time() + 5
+    touched = 0
+    for path in finished.folder.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts and ".git" not in path.parts:
+            os.utime(path, (later, later))
+            touched += 1
+    assert touched > 300
+    assert finished.stale() == {}
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        {"models": {"tiny-llama": {"batch_size": 7, "generation_batch_size": 3, "threads": 2}}},
+        {"models": {"unused": {"source": "demo", "architecture": "gpt2"}}},
+        {"perturbations": {"unused": {"kind": "random", "draws": 9}}},
+    ],
+)
+def test_tuning_and_unused_entries_rerun_nothing(finished: Project, overlay: dict) -> None:
+    assert finished.stale(config=overlay) == {}
+
+
+def test_key_order_reruns_nothing(finished: Project) -> None:
+    project = copy.copy(finished)
+    project.config = {key: TINY[key] for key in reversed(TINY)}
+    model = TINY["models"]["tiny-llama"]
+    project.config["models"] = {**TINY["models"], "tiny-llama": {key: model[key] for key in reversed(model)}}
+    assert project.stale() == {}
+
+
+def test_new_language_from_local_text(finished: Project) -> None:
+    """Only the new language is tokenized and recorded; what is joint is redone; no model is trained."""
+    write_language(finished.folder)
+    overlay = {
+        "run": {"languages": ["en", "de", "xx"]},
+        "corpora": {"languages": {"xx": {"source": "files", "path": "texts/xx/*.txt"}}},
+        "generation": {"prompts": {"xx": "texts/xx.questions"}},
+        "metrics": {"stop_words": {"xx": "de"}},
+    }
+    assert finished.stale(config=overlay) == {
+        "tokenize_corpus": 2,
+        "record_activations": 2,
+        "identify_neurons": 2,
+        "plan_deactivate": 2,
+        "plan_random": 2,
+        "measure_perplexity_none": 2,
+        "measure_perplexity_deactivate": 2,
+        "measure_perplexity_random": 2,
+        "generate_text_none": 2,
+        "generate_text_deactivate": 2,
+        "generate_text_random": 2,
+        **SCORES,
+        **AGGREGATES,
+    }
+
+
+def test_new_model(finished: Project) -> None:
+    """All of the new model, nothing of the others, and the tables over all."""
+    overlay = {
+        "run": {"models": ["tiny-llama", "tiny-gpt2", "third"]},
+        "models": {"third": TINY["models"]["tiny-gpt2"]},
+    }
+    assert finished.stale(config=overlay) == {
+        "train_demo_model": 1,
+        "tokenize_corpus": 2,
+        "record_activations": 2,
+        "identify_neurons": 1,
+        "plan_deactivate": 1,
+        "plan_random": 1,
+        "measure_perplexity_none": 1,
+        "measure_perplexity_deactivate": 1,
+        "measure_perplexity_random": 1,
+        "generate_text_none": 1,
+        "generate_text_deactivate": 1,
+        "generate_text_random": 1,
+        "score_perplexity": 1,
+        "score_text": 1,
+        **AGGREGATES,
+    }
+
+
+def test_removed_model(finished: Project) -> None:
+    assert finished.stale(config={"run": {"models": ["tiny-gpt2"]}}) == AGGREGATES
+
+
+def test_new_variant_of_the_same_selection(finished: Project) -> None:
+    overlay = {
+        "run": {"perturbations": ["deactivate", "random", "product"]},
+        "perturbations": {"product": {"kind": "deactivate", "site": "product"}},
+    }
+    assert finished.stale(config=overlay) == {
+        "plan_product": 2,
+        "measure_perplexity_product": 2,
+        "generate_text_product": 2,
+        **SCORES,
+        **AGGREGATES,
+    }
+
+
+def test_new_variant_with_its_own_rate(finished: Project) -> None:
+    overlay = {
+        "run": {"perturbations": ["deactivate", "random", "more"]},
+        "perturbations": {"more": {"kind": "deactivate", "top_rate": 0.1}},
+    }
+    assert finished.stale(config=overlay) == {
+        "identify_neurons": 2,
+        "plan_more": 2,
+        "measure_perplexity_more": 2,
+        "generate_text_more": 2,
+        **SCORES,
+        **AGGREGATES,
+    }
+
+
+@pytest.mark.parametrize("setting", [{"top_rate": 0.08}, {"activation_percentile": 0.9}])
+def test_lape_threshold(finished: Project, setting: dict) -> None:
+    """Everything after the recordings, but not the baseline."""
+    assert finished.stale(config={"identification": setting}) == {
+        "identify_neurons": 2,
+        "plan_deactivate": 2,
+        "plan_random": 2,
+        "measure_perplexity_deactivate": 2,
+        "measure_perplexity_random": 2,
+        "generate_text_deactivate": 2,
+        "generate_text_random": 2,
+        **SCORES,
+        **AGGREGATES,
+    }
+
+
+def test_generation_setting(finished: Project) -> None:
+    assert finished.stale(config={"generation": {"repetition_penalty": 1.2}}) == {
+        "generate_text_none": 2,
+        "generate_text_deactivate": 2,
+        "generate_text_random": 2,
+        "score_text": 2,
+        **AGGREGATES,
+    }
+
+
+def test_report_setting(finished: Project) -> None:
+    assert finished.stale(config={"report": {"title": "Another title"}}) == {"render_report": 1}
+
+
+def test_other_format_of_one_model(finished: Project) -> None:
+    """The number format of one model reruns what that model measured, and no tokenizing."""
+    assert finished.stale(config={"models": {"tiny-llama": {"dtype": "bfloat16"}}}) == {
+        "record_activations": 2,
+        "identify_neurons": 1,
+        "plan_deactivate": 1,
+        "plan_random": 1,
+        "measure_perplexity_none": 1,
+        "measure_perplexity_deactivate": 1,
+        "measure_perplexity_random": 1,
+        "generate_text_none": 1,
+        "generate_text_deactivate": 1,
+        "generate_text_random": 1,
+        "score_perplexity": 1,
+        "score_text": 1,
+        **AGGREGATES,
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "rules"),
+    [
+        ("metrics/text.py", {"score_text": 2, **AGGREGATES}),
+        ("neurons/controls.py", {"plan_random", "measure_perplexity_random", "generate_text_random"}),
+        ("report/render.py", {"render_report": 1}),
+    ],
+)
+def test_edited_module(finished: Project, module: str, rules: dict | set) -> None:
+    """A module that determines a rule's numbers makes that rule stale, and what follows."""
+    path = finished.folder / "workflow" / "langneurons" / module
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before + b"\n# edited\n")
+        stale = finished.stale()
+    finally:
+        path.write_bytes(before)
+    if isinstance(rules, dict):
+        assert stale == rules
+    else:
+        assert rules <= set(stale)
+        assert not {"record_activations", "identify_neurons", "measure_perplexity_none", "generate_text_none"} & set(stale)
+
+
+def test_one_combination_is_a_target(finished: Project) -> None:
+    target = "results/tiny-gpt2/generations/deactivate-de/en.jsonl"
+    (finished.folder / target).rename(finished.folder / "kept.jsonl")
+    try:
+        assert finished.stale(target) == {"generate_text_deactivate": 1}
+    finally:
+        (finished.folder / "kept.jsonl").rename(finished.folder / target)
+
+
+def test_interrupted_run_continues(tmp_path: Path) -> None:
+    """Kill the run without mercy once a model is trained; the next run keeps the model and finishes."""
+    project = copy_project(tmp_path / "langneurons")
+    project.config = {**TINY, "run": {**TINY["run"], "models": ["tiny-gpt2"]}}
+    project.stale()  # writes the config file
+    model = project.folder / "results" / "tiny-gpt2" / "model" / "model.safetensors"
+    tokens = project.folder / "results" / "tiny-gpt2" / "tokens" / "en.train.safetensors"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "tiny.yaml"]
+    process = subprocess.Popen(
+        command, cwd=project.folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.time() + 120
+        while not tokens.exists():
+            assert time.time() < deadline, "the run did not reach the tokens"
+            assert process.poll() is None, "the run ended before it was interrupted"
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    trained = model.stat().st_mtime_ns
+    project.run("--unlock")
+    project.run()
+    assert model.stat().st_mtime_ns == trained
+    assert project.stale() == {}
+    assert (project.folder / "results" / "report" / "report.html").stat().st_size > 10_000
+
+
+def write_language(folder: Path) -> None:
+    """A language that is German under another code, from local files."""
+    texts = folder / "texts" / "xx"
+    texts.mkdir(parents=True, exist_ok=True)
+    for path in sorted((folder / "workflow/langneurons/demo/corpus/de").glob("*.txt")):
+        (texts / path.name).write_bytes(path.read_bytes())
+    questions = (folder / "workflow/langneurons/demo/prompts/de.txt").read_text()
+    (folder / "texts" / "xx.questions").write_text(questions)

@@ -1,0 +1,187 @@
+"""The workflow as a whole: it parses without torch, lints clean, runs to the end, and gives the same numbers again."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from langneurons import artifacts
+from workflow.conftest import ROOT, Project, copy_project, environment
+
+LIBRARY = ROOT / "workflow" / "langneurons"
+PLUMBING = {"__init__.py", "artifacts.py", "config.py", "errors.py", "progress.py"}
+"""Modules that decide no numbers: reading, writing, validating, reporting progress."""
+DEFAULT_JOBS = 40
+
+
+def test_dry_run_without_torch(fresh: Project, tmp_path: Path) -> None:
+    """Importing any heavy library fails here, and the dry run of the default experiment works all the same."""
+    for name in ("torch", "transformers", "datasets", "pandas", "numpy", "scipy", "matplotlib"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not in a dry run')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--cores", "2"],
+        cwd=fresh.folder, env={**environment(), "PYTHONPATH": str(tmp_path)}, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    total = re.search(r"^total\s+(\d+)$", done.stdout + done.stderr, re.MULTILINE)
+    assert total is not None
+    assert int(total[1]) == DEFAULT_JOBS + 8
+
+
+def test_every_combination_is_a_target(fresh: Project) -> None:
+    """Model x perturbation x language: 2 x (1 + 2 + 4) x 2, each a perplexity and a generation file."""
+    done = fresh.snakemake("-n", "--summary")
+    files = {line.split("\t")[0] for line in done.stdout.splitlines()}
+    perturbations = ["none", "deactivate-en", "deactivate-de", "random-en-1", "random-en-2", "random-de-1", "random-de-2"]
+    expected = {
+        f"results/{model}/{kind}/{perturbation}/{language}.{suffix}"
+        for model in ("tiny-llama", "tiny-gpt2")
+        for perturbation in perturbations
+        for language in ("en", "de")
+        for kind, suffix in (("perplexity", "parquet"), ("generations", "jsonl"))
+    }
+    assert len(expected) == 56
+    assert expected <= files
+
+
+def test_gpu_resources(fresh: Project) -> None:
+    """Jobs that run the model ask for its GPUs; a model on the CPU asks for none."""
+    overlay = {"models": {"tiny-llama": {"gpus": 2}}}
+    output = fresh.run("-n", "--resources", "gpu=2", config=overlay)
+    blocks = [block for block in output.split("\n\n") if "resources:" in block]
+    llama = [block for block in blocks if "model=tiny-llama" in block and "batch_size=" in block]
+    gpt2 = [block for block in blocks if "model=tiny-gpt2" in block and "batch_size=" in block]
+    assert len(llama) == len(gpt2) == 8  # 2 recordings, 3 families of perplexity and of generation
+    assert all("gpu=2" in block for block in llama)
+    assert all("gpu=0" in block for block in gpt2)
+
+
+def test_lint(fresh: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint"],
+        cwd=fresh.folder, env=environment(), text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "good condition" in done.stdout + done.stderr
+
+
+def test_run_leaves_every_table(finished: Project) -> None:
+    tables = finished.folder / "results" / "tables"
+    perplexity = pd.read_csv(tables / "perplexity.csv")
+    assert len(perplexity) == 2 * 7 * 2
+    assert (perplexity.loc[perplexity["perturbation"] == "none", "ratio"] == 1).all()
+    assert perplexity["tokens"].unique().tolist() == [20 * 31]  # 640 tokens are 20 windows of 32; the first is unscored
+    text = pd.read_csv(tables / "text.csv")
+    assert text["outputs"].unique().tolist() == [5]  # 60 questions, the first 55 for validation
+    assert text["mean_tokens"].max() <= 6
+    neurons = pd.read_csv(tables / "neurons.csv")
+    thresholds = pd.read_csv(tables / "thresholds.csv")
+    assert thresholds["requested"].tolist() == [6, 6]  # 5 % of 2 x 64
+    assert (thresholds["selected"] <= 6).all()
+    assert neurons.groupby("model")["neurons"].sum().tolist() >= thresholds["selected"].tolist()
+
+
+def test_perplexity_table_recomputed(finished: Project) -> None:
+    """The table follows from the windows' files by the definition alone."""
+    table = pd.read_csv(finished.folder / "results/tables/perplexity.csv").set_index(["model", "perturbation", "language"])
+    for model, perturbation, language in [("tiny-llama", "none", "en"), ("tiny-gpt2", "random-de-2", "de")]:
+        windows, _ = artifacts.read_table(
+            finished.folder / f"results/{model}/perplexity/{perturbation}/{language}.parquet", "perplexity"
+        )
+        expected = np.exp(windows["nll_sum"].sum() / windows["tokens"].sum())
+        assert table.loc[(model, perturbation, language), "perplexity"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_interventions_match_the_selection(finished: Project) -> None:
+    folder = finished.folder / "results" / "tiny-gpt2"
+    selected, _ = artifacts.read_table(folder / "neurons" / "lape.parquet", "neurons")
+    for language in ("en", "de"):
+        own = selected[selected["language"] == language]
+        off = artifacts.read_intervention(folder / "perturbations" / f"deactivate-{language}.parquet")
+        assert set(zip(off.table["layer"], off.table["neuron"], strict=True)) == set(
+            zip(own["layer"], own["neuron"], strict=True)
+        )
+        for draw in (1, 2):
+            random = artifacts.read_intervention(folder / "perturbations" / f"random-{language}-{draw}.parquet").table
+            assert random["layer"].value_counts().to_dict() == own["layer"].value_counts().to_dict()
+            every = set(zip(selected["layer"], selected["neuron"], strict=True))
+            assert not every & set(zip(random["layer"], random["neuron"], strict=True))
+
+
+def test_every_edit_was_proved(finished: Project) -> None:
+    effects = pd.read_csv(finished.folder / "results/tables/effects.csv")
+    assert len(effects) == 2 * 6
+    edited = effects[effects["edited_neurons"] > 0]
+    assert len(edited) >= 6
+    assert (edited["largest_error"] < 1e-4 * edited["largest_change"]).all()
+    assert (edited["logits_change"] > 0).all()
+
+
+def test_same_seed_gives_the_same_bytes(finished: Project, tmp_path: Path) -> None:
+    """Everything but the page (it shows dates and timings) is byte-identical in a second run from scratch."""
+    again = copy_project(tmp_path / "langneurons")
+    again.run()
+    first, second = finished.files(), again.files()
+    page = "report/report.html"
+    assert first.keys() == second.keys()
+    assert {name for name in first if first[name] != second[name]} <= {page}
+
+
+def test_snakemake_report(finished: Project, tmp_path: Path) -> None:
+    target = tmp_path / "report.zip"
+    finished.run("--report", str(target))
+    assert target.stat().st_size > 100_000
+
+
+def test_rules_name_the_code_that_determines_their_numbers() -> None:
+    """What a rule's script imports of the library, at any depth, is an input of the rule, or plumbing."""
+    rules = {path.stem: rule_inputs(path.stem) for path in sorted((ROOT / "workflow" / "scripts").glob("*.py"))}
+    assert len(rules) >= 11
+    for script, listed in rules.items():
+        reached = imports(ROOT / "workflow" / "scripts" / f"{script}.py")
+        missing = {module for module in reached if Path(module).name not in PLUMBING} - listed - TYPES_ONLY
+        assert not missing, f"rule of {script}: add to its code: {sorted(missing)}"
+
+
+TYPES_ONLY = {"corpus/windows.py", "interventions.py", "neurons/counting.py"}
+"""Reached through artifacts.py alone, as containers; a rule that computes with them lists them."""
+
+
+def rule_inputs(script: str) -> set[str]:
+    """The modules that the rule with this script lists as code."""
+    for path in (ROOT / "rules").glob("*.smk"):
+        for block in re.split(r"\n(?=    rule|rule )", path.read_text()):
+            if f'script("{script}")' in block:
+                names = re.findall(r'"([\w/]+\.py)"', block)
+                common = (ROOT / "rules" / "common.smk").read_text()
+                for group in re.findall(r"[A-Z]+_CODE", block):
+                    body = re.search(rf"{group} = code\((.*?)\)\n", common, re.DOTALL)
+                    assert body is not None
+                    names += re.findall(r'"([\w/]+\.py)"', body[1])
+                return set(names)
+    raise AssertionError(f"no rule has the script {script}")
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the library that a file imports, directly or through others, relative to the library."""
+    seen: set[str] = set()
+    queue = [path]
+    while queue:
+        for node in ast.walk(ast.parse(queue.pop().read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("langneurons"):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                file = LIBRARY.parent / (str(name).replace(".", "/") + ".py")
+                relative = str(file.relative_to(LIBRARY)) if file.is_file() and file.is_relative_to(LIBRARY) else ""
+                if relative and relative not in seen:
+                    seen.add(relative)
+                    queue.append(file)
+    return seen

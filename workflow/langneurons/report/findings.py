@@ -1,0 +1,276 @@
+"""What the numbers say, in sentences: each language's own effect against other languages and against random draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from langneurons import config as experiment
+
+Json = dict[str, Any]
+Tables = dict[str, pd.DataFrame]
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Perplexity ratios with the neurons of one language off."""
+
+    model: str
+    variant: str
+    language: str
+    neurons: float
+    """How many neurons are off; NaN if unknown."""
+    own: float
+    """Ratio in the language itself."""
+    other: float
+    """Largest ratio in another language."""
+    other_language: str | None
+    draws: tuple[float, ...]
+    """Ratios in the language itself with as many random neurons off."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is an effect to compare: neurons were off and perplexity was measured."""
+        return not pd.isna(self.own) and self.neurons != 0
+
+    @property
+    def random_mean(self) -> float:
+        """Mean over the draws."""
+        return sum(self.draws) / len(self.draws) if self.draws else NAN
+
+    @property
+    def random_max(self) -> float:
+        """Largest of the draws."""
+        return max(self.draws, default=NAN)
+
+    @property
+    def reached(self) -> int:
+        """How many draws have at least the language's own effect."""
+        return sum(draw >= self.own for draw in self.draws)
+
+    @property
+    def above_others(self) -> bool:
+        """Whether the language itself is hit harder than every other one."""
+        return self.own > self.other or pd.isna(self.other)
+
+    @property
+    def verdict(self) -> str:
+        """In a few words, for a table."""
+        if self.neurons == 0:
+            return "no neurons"
+        if not self.measured:
+            return "not measured"
+        problems = [] if self.above_others else [f"{self.other_language} changes more"]
+        problems += [f"{self.reached} of {len(self.draws)} draws reach it"] if self.reached else []
+        problems += [] if self.own > 1 else ["perplexity does not rise"]
+        problems += [] if self.draws else ["no random control"]
+        return "; ".join(problems) or "above both"
+
+
+def table_of(tables: Tables, name: str, model: str) -> pd.DataFrame:
+    """One model's rows of a table; empty if there is no such table."""
+    table = tables.get(name, pd.DataFrame())
+    return table[table["model"] == model] if "model" in table else pd.DataFrame()
+
+
+def heading(variant: str, kind: str) -> str:
+    """Title of the columns of a variant, over the codes of the languages whose neurons are edited."""
+    return {"deactivate": f"neurons off of ({variant})", "random": f"as many random neurons off as of ({variant}, mean)"}.get(
+        kind, f"neurons edited of ({variant})"
+    )
+
+
+def compare(tables: Tables, config: Json) -> list[Comparison]:
+    """Every model, variant that switches off, and language. Controls are the random variants of the same selection."""
+    run, catalogue = config["run"], config["perturbations"]
+    result = []
+    for model in run["models"]:
+        table, neurons = table_of(tables, "perplexity", model), table_of(tables, "neurons", model)
+        if table.empty:
+            continue
+        for variant in run["perturbations"]:
+            if catalogue[variant]["kind"] != "deactivate":
+                continue
+            method = experiment.selection(config, variant)
+            controls = [name for name in run["perturbations"] if catalogue[name]["kind"] == "random"]
+            controls = [name for name in controls if experiment.selection(config, name) == method]
+            for language in run["languages"]:
+                edited = table[table["edited_language"] == language]
+                ratios = edited[edited["variant"] == variant].set_index("language")["ratio"].dropna()
+                others = ratios.drop(language, errors="ignore")
+                draws = edited[edited["variant"].isin(controls) & (edited["language"] == language)]["ratio"].dropna()
+                result.append(
+                    Comparison(
+                        model=model,
+                        variant=variant,
+                        language=language,
+                        neurons=_neurons(neurons, method, language),
+                        own=float(ratios.get(language, NAN)),
+                        other=float(others.max()) if len(others) else NAN,
+                        other_language=str(others.idxmax()) if len(others) else None,
+                        draws=tuple(draws),
+                    )
+                )
+    return result
+
+
+def _neurons(neurons: pd.DataFrame, method: str, language: str) -> float:
+    if neurons.empty:
+        return NAN
+    found = neurons[(neurons["method"] == method) & (neurons["language"] == language)]["neurons"]
+    return float(found.iloc[0]) if len(found) else NAN
+
+
+def describe_model(model: str, tables: Tables, config: Json) -> Json:
+    """What is known of a model: its entry in the config, its size and how it was recorded."""
+    recordings, thresholds = table_of(tables, "recordings", model), table_of(tables, "thresholds", model)
+    settings = config["models"][model]
+    source = {"hub": settings.get("id"), "folder": settings.get("path")}.get(settings["source"], "trained in this run")
+    known: Json = {"source": source, "revision": settings.get("revision")}
+    for table, columns in (
+        (recordings, ("architecture", "dtype", "device", "engine", "torch", "transformers", "window")),
+        (thresholds, ("layers", "neurons_per_layer")),
+    ):
+        known |= {column: table[column].iloc[0] if column in table and len(table) else None for column in columns}
+    return known
+
+
+# -- sentences --------------------------------------------------------------------------------------------------------
+
+
+def sentences(model: str, comparisons: Sequence[Comparison], tables: Tables, config: Json) -> list[str]:
+    """A few plain sentences on one model."""
+    result = [*_selection_sentences(model, tables), *_reading_sentences(model, comparisons)]
+    return result + _answer_sentences(model, tables, config)
+
+
+def _selection_sentences(model: str, tables: Tables) -> list[str]:
+    thresholds, neurons = table_of(tables, "thresholds", model), table_of(tables, "neurons", model)
+    result = []
+    for row in thresholds.itertuples():
+        own = neurons[neurons["method"] == row.method] if not neurons.empty else neurons
+        total = row.layers * row.neurons_per_layer
+        counts = [f"{count:,} belong to {name}" for name, count in zip(own.get("language", []), own.get("neurons", []), strict=True)]
+        share = f"{row.selected / total:.1%}"
+        sentence = f"{row.selected:,} of the {total:,} feed-forward neurons ({share}) were selected by {row.method}"
+        sentence += f"; {join(counts)}." if counts else "."
+        if len(own) and own["neurons"].sum() > row.selected:
+            sentence += " Some belong to several languages."
+        result.append(sentence)
+    return result or ["No table of selected neurons was found."]
+
+
+def _reading_sentences(model: str, comparisons: Sequence[Comparison]) -> list[str]:
+    own = [row for row in comparisons if row.model == model]
+    if not own:
+        return ["No language's neurons were switched off while the model read text."]
+    result = []
+    variants = list(dict.fromkeys(row.variant for row in own))
+    for variant in variants:
+        rows = [row for row in own if row.variant == variant]
+        measured = [row for row in rows if row.measured]
+        prefix = f"{variant}: " if len(variants) > 1 else ""
+        if measured:
+            result.append(prefix + _effect_sentence(measured))
+            result.append(prefix + _dominance_sentence(measured))
+        for row in rows:
+            if row.neurons == 0:
+                result.append(f"{prefix}no neuron belongs to {row.language}, so nothing was switched off for it.")
+            elif not row.measured:
+                result.append(f"{prefix}the perplexity with the neurons of {row.language} off was not measured.")
+    return result
+
+
+def _effect_sentence(rows: Sequence[Comparison]) -> str:
+    """The three numbers to compare."""
+    own = join([f"{ratio(row.own)} ({row.language})" for row in rows])
+    sentence = f"Switching a language's neurons off multiplied its own perplexity by {own}"
+    others = [row.other for row in rows if not pd.isna(row.other)]
+    if others:
+        sentence += f" and that of any other language by at most {ratio(max(others))}"
+    draws = [draw for row in rows for draw in row.draws]
+    if not draws:
+        return f"{sentence}. There is no random control of the same size."
+    return (
+        f"{sentence}. As many random neurons of the same layers multiplied the language's perplexity by "
+        f"{ratio(sum(draws) / len(draws))} on average and {ratio(max(draws))} at most ({len(draws)} draws)."
+    )
+
+
+def _dominance_sentence(rows: Sequence[Comparison]) -> str:
+    """Whether the language itself is hit harder than others and than by chance; every exception is named."""
+    problems = []
+    for row in rows:
+        if not row.above_others:
+            problems.append(
+                f"with the neurons of {row.language} off, {row.other_language} changed more ({ratio(row.other)}) than "
+                f"{row.language} itself ({ratio(row.own)})"
+            )
+        if row.reached:
+            problems.append(
+                f"for {row.language}, {row.reached} of {len(row.draws)} random draws had at least the effect of its own neurons "
+                f"({ratio(row.random_max)} against {ratio(row.own)})"
+            )
+        if row.own <= 1:
+            problems.append(f"the perplexity of {row.language} did not rise ({ratio(row.own)})")
+    if problems:
+        return f"The neurons are not specific in every case: {'; '.join(problems)}."
+    against = " and than with every random draw" if any(row.draws for row in rows) else ""
+    return f"For every language, perplexity rose more in the language itself than in every other one{against}."
+
+
+def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
+    text = table_of(tables, "text", model)
+    if text.empty:
+        return ["No answers were measured."]
+    own = text[text["edited_language"] == text["language"]]
+    parts = [f"{text[text['kind'] == 'none']['prompt_language'].mean():.1%} unperturbed"]
+    for kind, words in (("deactivate", "with that language's neurons off"), ("random", "with as many random neurons off")):
+        variants = [name for name in config["run"]["perturbations"] if config["perturbations"][name]["kind"] == kind]
+        for variant in variants:
+            rows = own[own["variant"] == variant]
+            name = f" ({variant})" if len(variants) > 1 else ""
+            parts += [f"{rows['prompt_language'].mean():.1%} {words}{name}"] if len(rows) else []
+    return [f"Answers in the language of the prompt: {join(parts)}."]
+
+
+def join(parts: Sequence[str]) -> str:
+    """An enumeration."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+
+
+def ratio(value: float) -> str:
+    """A ratio with the digits that its size deserves."""
+    return "–" if pd.isna(value) else f"{value:.3f}" if abs(value - 1) < 0.1 else f"{value:,.2f}"
+
+
+# -- the proof of effect ----------------------------------------------------------------------------------------------
+
+
+def summarise_effects(tables: Tables, config: Json) -> list[Json]:
+    """Per model: how many edits were verified, the largest error, the smallest change, and what was noted."""
+    result = []
+    for model in config["run"]["models"]:
+        effects = table_of(tables, "effects", model)
+        if effects.empty:
+            continue
+        edited = effects[effects["edited_neurons"] > 0]
+        noted = effects[effects["note"].notna()] if "note" in effects else effects.iloc[:0]
+        result.append(
+            {
+                "model": model,
+                "edits": len(edited),
+                "empty": len(effects) - len(edited),
+                "largest_error": edited["largest_error"].max(),
+                "smallest_change": edited["largest_change"].min(),
+                "smallest_logits_change": edited["logits_change"].min(),
+                "notes": [f"{row.perturbation}: {row.note}" for row in noted.itertuples()],
+                "rows": effects.to_dict("records"),
+            }
+        )
+    return result
