@@ -10,10 +10,11 @@ sys.path.insert(0, str(ROOT / "workflow"))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH='{ROOT / 'workflow'}'; ")
 
 from langneurons import config as experiment
+from langneurons.errors import UserError
 
 try:
     config.update(experiment.validate(config))
-except experiment.ConfigError as error:
+except UserError as error:
     raise WorkflowError(str(error)) from None
 
 MODELS = config["run"]["models"]
@@ -101,7 +102,7 @@ def or_workflow_error(function, *arguments):
     """Call a function of the library; a mistake in the config ends with its message."""
     try:
         return function(*arguments)
-    except experiment.ConfigError as error:
+    except UserError as error:
         raise WorkflowError(str(error)) from None
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import langneurons.demo
 import numpy as np
 import pytest
 import torch
+
+import langneurons.demo
 from langneurons.demo.training import DemoModel, build_model, train, train_tokenizer
 from langneurons.engines.hf import HfEngine
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from engines.families import FAMILIES, LAYERS, VOCABULARY, Family, neurons_of
 from langneurons.engines.base import EngineError
 from langneurons.engines.hf import HfEngine
 from langneurons.errors import UserError
 from langneurons.interventions import SITES, Intervention, Site, deactivate
 from langneurons.models.layouts import LAYOUTS
-
-from engines.families import FAMILIES, LAYERS, VOCABULARY, Family, neurons_of
 
 PROBE = np.random.default_rng(0).integers(0, VOCABULARY, (6, 24)).astype(np.uint32)
 EPSILON = torch.finfo(torch.float32).eps

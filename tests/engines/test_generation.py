@@ -17,11 +17,11 @@ import pytest
 import tokenizers
 import torch
 import transformers
+
+from engines.families import FAMILIES, VOCABULARY
 from langneurons.engines.base import Completion, EngineError, Sampling
 from langneurons.engines.hf import HfEngine, RepetitionPenalty
 from langneurons.interventions import deactivate
-
-from engines.families import FAMILIES, VOCABULARY
 
 PROMPTS = [
     "The",

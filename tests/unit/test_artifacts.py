@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from langneurons import artifacts
 from langneurons.artifacts import ArtifactError
 from langneurons.corpus.windows import TokenWindows

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from langneurons import config
 from langneurons.config import ConfigError, Job, Perturbation, validate
 from langneurons.errors import UserError
@@ -168,7 +169,7 @@ def test_an_unquoted_no_is_explained(text: str, key: str) -> None:
 
 def test_a_quoted_no_is_a_language(tmp_path: Path) -> None:
     prompts = tmp_path / "no.txt"
-    prompts.write_text("Hvorfor?", encoding="utf-8")
+    prompts.write_text("Hvorfor?\n" * 21, encoding="utf-8")  # the first 20 are for validation
     source = {"source": "files", "path": str(tmp_path / "*.txt")}
     checked = valid(
         run__languages=["en", "no"], corpora__languages={"no": source}, generation__prompts={"no": str(prompts)}
@@ -353,7 +354,7 @@ def test_defaults_behind_conditions() -> None:
     assert (demo["layers"], demo["neurons"], demo["languages"]) == (4, 512, ["en", "de", "tr"])
     assert (demo["dtype"], demo["gpus"]) == ("float32", 0)
     assert "revision" not in demo
-    folder = valid(models__small={"source": "folder", "path": "x"})["models"]["small"]
+    folder = valid(models__other={"source": "folder", "path": "x"})["models"]["other"]
     assert folder["engine"] == "hf"
     assert "revision" not in folder
 
@@ -529,9 +530,11 @@ def test_the_embedded_files_are_relative_to_the_repository(monkeypatch: pytest.M
     assert all(Path(file).is_file() for file in config.source_files({"source": "embedded"}, "tr"))
 
 
-def test_named_prompts_win() -> None:
-    checked = valid(generation__prompts={"tr": "mine.txt"})
-    assert config.prompt_path(checked, "tr") == "mine.txt"
+def test_named_prompts_win(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("Neden?\n" * 21, encoding="utf-8")
+    checked = valid(generation__prompts={"tr": str(mine)})
+    assert config.prompt_path(checked, "tr") == str(mine)
     assert str(config.prompt_path(checked, "en")).endswith("demo/prompts/en.txt")
     assert config.prompt_path(checked, "fi") is None
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+
 from langneurons.errors import UserError
 from langneurons.neurons.controls import draw_random
-from scipy import stats
 
 LAYERS, NEURONS = 4, 40
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from langneurons.errors import UserError
 from langneurons.neurons.counting import ActivationCounts
 

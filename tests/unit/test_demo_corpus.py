@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from langneurons import config
 from langneurons.corpus.prompts import read_prompts
 from langneurons.corpus.sources import documents, split_of

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from langneurons.errors import UserError
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import Selection, activation_entropy, rank_value, select

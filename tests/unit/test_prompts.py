@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from langneurons.corpus.prompts import Prompt, read_prompts
 from langneurons.corpus.sources import CorpusError
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+
 from langneurons import config
 from langneurons.corpus.sources import CorpusError, Document, documents, split_of
 

@@ -11,11 +11,12 @@ import tokenizers
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from langneurons.corpus.sources import CorpusError, Document, split_of
-from langneurons.corpus.windows import pack, pack_all
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
+
+from langneurons.corpus.sources import CorpusError, Document, split_of
+from langneurons.corpus.windows import pack, pack_all
 
 SHARE = {"valid": 0.2, "test": 0.3}
 BOS, EOS, UNK, PAD = 0, 1, 2, 3

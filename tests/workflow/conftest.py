@@ -106,7 +106,10 @@ def job_counts(output: str) -> dict[str, int]:
 def copy_project(folder: Path) -> Project:
     """Copy what git would clone, uncommitted changes included."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in listed.stdout.decode().split("\0"):
         source, target = ROOT / name, folder / name

@@ -49,7 +49,9 @@ def message_of(output: str) -> str:
         (
             {
                 "run": {"languages": ["en", "fr"]},
-                "corpora": {"languages": {"fr": {"source": "files", "path": "workflow/langneurons/demo/corpus/de/*.txt"}}},
+                "corpora": {
+                    "languages": {"fr": {"source": "files", "path": "workflow/langneurons/demo/corpus/de/*.txt"}}
+                },
             },
             ["'fr' has no prompts", "generation.prompts.fr"],
         ),
@@ -119,7 +121,14 @@ def test_text_that_is_not_utf8(finished: Project, overlay: dict) -> None:
 
 def test_too_small_corpus(finished: Project, overlay: dict) -> None:
     overlay["corpora"] = {"tokens": {"train": 10_000_000}}
-    expect(finished, overlay, "too small", "10,000,000", "corpora.tokens", target="results/copied/tokens/de.train.safetensors")
+    expect(
+        finished,
+        overlay,
+        "too small",
+        "10,000,000",
+        "corpora.tokens",
+        target="results/copied/tokens/de.train.safetensors",
+    )
 
 
 def test_nan_in_activations(finished: Project, overlay: dict) -> None:
@@ -138,7 +147,14 @@ def test_truncated_file_between_jobs(finished: Project) -> None:
     before, kept = path.read_bytes(), neurons.read_bytes()
     path.write_bytes(before[: len(before) // 2])
     try:
-        expect(finished, {}, "activations/de.safetensors", "damaged", "run again", target=str(neurons.relative_to(finished.folder)))
+        expect(
+            finished,
+            {},
+            "activations/de.safetensors",
+            "damaged",
+            "run again",
+            target=str(neurons.relative_to(finished.folder)),
+        )
     finally:
         path.write_bytes(before)
         finished.run("results/tiny-gpt2/neurons/lape.parquet")

@@ -17,8 +17,6 @@ from workflow.conftest import AGGREGATES, TINY, Project, copy_project, environme
 SCORES = {"score_perplexity": 2, "score_text": 2}
 
 
-
-
 def test_second_run_does_nothing(finished: Project) -> None:
     assert finished.stale() == {}
     assert "Nothing to be done" in finished.run()
@@ -209,7 +207,9 @@ def test_edited_module(finished: Project, module: str, rules: dict | set) -> Non
         assert stale == rules
     else:
         assert rules <= set(stale)
-        assert not {"record_activations", "identify_neurons", "measure_perplexity_none", "generate_text_none"} & set(stale)
+        assert not {"record_activations", "identify_neurons", "measure_perplexity_none", "generate_text_none"} & set(
+            stale
+        )
 
 
 def test_one_combination_is_a_target(finished: Project) -> None:

@@ -27,7 +27,8 @@ def test_dry_run_without_torch(fresh: Project, tmp_path: Path) -> None:
         (tmp_path / f"{name}.py").write_text("raise ImportError('not in a dry run')\n")
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--cores", "2"],
-        cwd=fresh.folder, env={**environment(), "PYTHONPATH": str(tmp_path)}, text=True, capture_output=True, check=False,
+        cwd=fresh.folder, env={**environment(), "PYTHONPATH": str(tmp_path)}, text=True, capture_output=True,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     total = re.search(r"^total\s+(\d+)$", done.stdout + done.stderr, re.MULTILINE)
@@ -39,7 +40,15 @@ def test_every_combination_is_a_target(fresh: Project) -> None:
     """Model x perturbation x language: 2 x (1 + 2 + 4) x 2, each a perplexity and a generation file."""
     done = fresh.snakemake("-n", "--summary")
     files = {line.split("\t")[0] for line in done.stdout.splitlines()}
-    perturbations = ["none", "deactivate-en", "deactivate-de", "random-en-1", "random-en-2", "random-de-1", "random-de-2"]
+    perturbations = [
+        "none",
+        "deactivate-en",
+        "deactivate-de",
+        "random-en-1",
+        "random-en-2",
+        "random-de-1",
+        "random-de-2",
+    ]
     expected = {
         f"results/{model}/{kind}/{perturbation}/{language}.{suffix}"
         for model in ("tiny-llama", "tiny-gpt2")
@@ -90,7 +99,9 @@ def test_run_leaves_every_table(finished: Project) -> None:
 
 def test_perplexity_table_recomputed(finished: Project) -> None:
     """The table follows from the windows' files by the definition alone."""
-    table = pd.read_csv(finished.folder / "results/tables/perplexity.csv").set_index(["model", "perturbation", "language"])
+    table = pd.read_csv(finished.folder / "results/tables/perplexity.csv").set_index(
+        ["model", "perturbation", "language"]
+    )
     for model, perturbation, language in [("tiny-llama", "none", "en"), ("tiny-gpt2", "random-de-2", "de")]:
         windows, _ = artifacts.read_table(
             finished.folder / f"results/{model}/perplexity/{perturbation}/{language}.parquet", "perplexity"

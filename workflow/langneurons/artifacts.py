@@ -239,7 +239,8 @@ def _check_stamp(path: str | Path, kind: str, header: Json, digest: str) -> None
     found = header.get("format")
     if found != expected:
         raise ArtifactError(
-            f"{path}: has the format {found or 'of another program'}, but this version of langneurons reads {expected}. "
+            f"{path}: has the format {found or 'of another program'}, but this version of langneurons reads "
+            f"{expected}. "
             "Delete the file and run again; Snakemake makes it anew."
         )
     if header.get("sha256") != digest:

@@ -1,7 +1,8 @@
 """The experiment's configuration: validation, defaults and identifiers.
 
-Imported by the Snakefile, so only the standard library, PyYAML and jsonschema may be imported here: a dry run works
-without torch. The schema `workflow/schemas/config.schema.yaml` is the one source of types, meanings and defaults.
+Imported by the Snakefile, so only the standard library, PyYAML and jsonschema may be imported here and in what this
+imports: a dry run works without torch. The schema `workflow/schemas/config.schema.yaml` is the one source of types,
+meanings and defaults.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 import jsonschema
 import yaml
 
+from langneurons.corpus.prompts import read_prompts
 from langneurons.errors import UserError
+from langneurons.models.folders import check_folder
 
 Mapping = dict[str, Any]
 
@@ -89,7 +92,7 @@ def validate(config: Mapping) -> Mapping:
     """Return the configuration with all defaults filled in.
 
     Raises:
-        ConfigError: naming the key, what was expected and what to do.
+        UserError: naming the key, what was expected and what to do.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     _check_keys(config)
@@ -155,8 +158,8 @@ def _applying(value: Any, schema: Mapping, root: Mapping) -> Iterator[Mapping]:
     yield schema
 
 
-def _explain(error: jsonschema.ValidationError) -> str:
-    """One sentence for one schema violation."""
+def _explain(error: Any) -> str:
+    """One sentence for one `jsonschema.ValidationError`."""
     path = [str(part) for part in error.absolute_path]
     key = ".".join(path)
     where = f"config key '{key}'" if key else "the config"
@@ -210,6 +213,7 @@ def _cross_check(config: Mapping) -> None:
     for name in run["models"]:
         for language in [*run["languages"], *config["models"][name].get("languages", [])]:
             _check_language(config, language)
+        model_files(config, name)
     ids = [member.id for variant in run["perturbations"] for member in members(config, variant)]
     for perturbation in ids:
         if ids.count(perturbation) > 1:
@@ -228,11 +232,16 @@ def _check_language(config: Mapping, language: str) -> None:
             f"language '{language}' has no corpus: the embedded one holds {', '.join(embedded_languages())}. Name a "
             f"source in 'corpora.languages.{language}', such as {{source: files, path: \"texts/{language}/*.txt\"}}."
         )
-    if language in config["run"]["languages"] and not prompt_path(config, language):
+    if language not in config["run"]["languages"]:
+        return
+    path = prompt_path(config, language)
+    if path is None:
         raise ConfigError(
             f"language '{language}' has no prompts: name a text file with one question per line in "
             f"'generation.prompts.{language}'."
         )
+    settings = config["generation"]
+    read_prompts(path, language, settings["validation_prompts"], settings["split"])
 
 
 # -- views ------------------------------------------------------------------------------------------------------------
@@ -285,19 +294,15 @@ def model_files(config: Mapping, name: str) -> list[str]:
     """The files that a model's jobs depend on; none for a hub id, whose revision is part of the config.
 
     Raises:
-        ConfigError: the folder does not exist.
+        UserError: the folder is missing, incomplete or of an unknown architecture.
     """
     settings = config["models"][name]
     if settings["source"] == "demo":
         return [f"results/{name}/model/{file}" for file in DEMO_MODEL_FILES]
     if settings["source"] == "hub":
         return []
+    check_folder(settings["path"])
     folder = Path(settings["path"])
-    if not folder.is_dir():
-        raise ConfigError(
-            f"config key 'models.{name}.path': the folder '{folder}' does not exist. Name a folder written by save_pretrained, "
-            "with its tokenizer."
-        )
     return sorted(str(path) for path in folder.iterdir() if path.suffix in MODEL_SUFFIXES)
 
 
@@ -309,7 +314,8 @@ def _glob(pattern: str) -> list[Path]:
 
 
 def _relative(path: Path) -> str:
-    """A path of this repository, relative to its root where snakemake runs there, so that a moved clone is not stale."""
+    """A path of this repository, relative to its root where snakemake runs there, so that a moved clone is not
+    stale."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

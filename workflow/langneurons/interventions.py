@@ -52,7 +52,8 @@ class Intervention:
         if outside.any():
             layer, neuron = self.table.loc[outside, ["layer", "neuron"]].iloc[0]
             raise UserError(
-                f"the intervention edits layer {layer}, neuron {neuron}, but the model has {layers} layers of {neurons} neurons"
+                f"the intervention edits layer {layer}, neuron {neuron}, but the model has {layers} layers of "
+                f"{neurons} neurons"
             )
 
 

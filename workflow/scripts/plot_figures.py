@@ -5,7 +5,7 @@ from pathlib import Path
 
 from langneurons import artifacts
 from langneurons.errors import run
-from langneurons.report import figures
+from langneurons.report import figures, findings
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     for name, (source, draw) in figures.FIGURES.items():
-        table = figures.read_csv(args.tables / f"{source}.csv")
+        table = findings.read_csv(args.tables / f"{source}.csv")
         own = table[table["model"] == args.model] if "model" in table else table
         artifacts.write_text(args.output / f"{name}.svg", figures.plot(own, draw, args.languages))
 

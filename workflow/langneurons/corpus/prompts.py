@@ -45,7 +45,8 @@ def read_prompts(path: str | Path, language: str, validation_prompts: int, split
     kept = [prompt for prompt in prompts if split in ("all", prompt.split)]
     if not kept:
         raise CorpusError(
-            f"{path}: language '{language}' has no prompts of split '{split}' ({len(questions)} questions in the file, the "
+            f"{path}: language '{language}' has no prompts of split '{split}' ({len(questions)} questions in "
+            f"the file, the "
             f"first {validation_prompts} are for validation). Add questions, one per line, or lower "
             "generation.validation_prompts."
         )

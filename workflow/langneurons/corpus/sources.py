@@ -99,7 +99,8 @@ def _decode(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{path}: not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}). Convert the file, for example: "
+            f"{path}: not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}). Convert the file, "
+            f"for example: "
             f"iconv -f LATIN1 -t UTF-8 {path} > converted.txt"
         ) from None
     except OSError as error:
@@ -161,7 +162,8 @@ def _read_wikipedia(settings: Settings, files: list[str], seed: int) -> Iterator
             settings["dataset"], name, revision=settings["revision"], split="train", streaming=True
         )
         for article in articles.shuffle(seed=seed, buffer_size=settings["shuffle_buffer"]):
-            yield Document(str(article["id"]), article["text"].strip())
+            if text := article["text"].strip():
+                yield Document(str(article["id"]), text)
     except (OSError, ValueError, ConnectionError) as error:
         raise CorpusError(
             f"the dataset '{settings['dataset']}' ({name}) cannot be read: {str(error).splitlines()[0]} "

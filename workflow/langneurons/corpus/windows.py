@@ -44,8 +44,8 @@ def pack(
 ) -> dict[str, TokenWindows]:
     """Tokenize documents and pack each split's tokens into windows, until every split has its budget.
 
-    Documents are joined by the tokenizer's end-of-text token where it has one; what is left of the last window is dropped.
-    Splits never share a document.
+    Documents are joined by the tokenizer's end-of-text token where it has one; what is left of the last window is
+    dropped. Splits never share a document.
 
     Args:
         documents: in random order; only as many are read as the budgets need.
@@ -63,7 +63,8 @@ def pack(
     for split, number in wanted.items():
         if number == 0:
             raise CorpusError(
-                f"language '{language}': corpora.tokens.{split} is {budgets[split]}, less than one window of {window} tokens."
+                f"language '{language}': corpora.tokens.{split} is {budgets[split]}, less than one window of "
+                f"{window} tokens."
             )
     tokens: dict[str, list[int]] = {split: [] for split in wanted}
     used = dict.fromkeys(wanted, 0)
@@ -80,7 +81,8 @@ def pack(
     if short:
         has = "; ".join(f"{split} has {len(tokens[split]):,} tokens and needs {wanted[split]:,}" for split in short)
         raise CorpusError(
-            f"language '{language}': its corpus is too small: {has}. Give it more text, or lower corpora.tokens, or change "
+            f"language '{language}': its corpus is too small: {has}. Give it more text, or lower "
+            f"corpora.tokens, or change "
             "corpora.share."
         )
     return {
@@ -111,7 +113,8 @@ def pack_all(texts: list[str], tokenizer: Tokenizer, window: int, language: str)
     whole = len(tokens) // window * window
     if not whole:
         raise CorpusError(
-            f"language '{language}': its training text has {len(tokens):,} tokens, less than one window of {window}. Give it "
+            f"language '{language}': its training text has {len(tokens):,} tokens, less than one window of "
+            f"{window}. Give it "
             "more text."
         )
     return np.array(tokens[:whole], dtype=np.uint32).reshape(-1, window)

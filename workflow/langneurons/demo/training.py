@@ -1,7 +1,7 @@
 """Train a tiny causal language model and its tokenizer from scratch.
 
-A recipe for small corpora on a CPU: the Muon optimizer on the weight matrices of the blocks and AdamW on the rest, warm-up
-and cosine decay, bfloat16 autocast. The same seed on the same machine gives bit-identical weights.
+A recipe for small corpora on a CPU: the Muon optimizer on the weight matrices of the blocks and AdamW on the rest,
+warm-up and cosine decay, bfloat16 autocast. The same seed on the same machine gives bit-identical weights.
 """
 
 from __future__ import annotations

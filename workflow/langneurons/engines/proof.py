@@ -1,8 +1,8 @@
 """The proof that an intervention took effect, on a probe batch.
 
 The FFN output of every edited layer, as the running engine computes it, must equal an independent
-`W (keep * a + fill) + b` (times `up` in gated FFNs) from the activations before the edit. An edit that went to a copy, to
-the wrong layer or to the wrong vector fails here, before any output is written.
+`W (keep * a + fill) + b` (times `up` in gated FFNs) from the activations before the edit. An edit that went to a
+copy, to the wrong layer or to the wrong vector fails here, before any output is written.
 """
 
 from __future__ import annotations
@@ -143,8 +143,10 @@ def _judge(proof: EffectProof) -> None:
     for row in proof.layers:
         if not row["error"] <= row["tolerance"]:
             raise EngineError(
-                f"the intervention did not take effect as asked: in layer {row['layer']} the FFN output differs from the "
-                f"expected one by {row['error']:.3g} (allowed {row['tolerance']:.3g}; the edit changes it by {row['change']:.3g})."
+                f"the intervention did not take effect as asked: in layer {row['layer']} the FFN output differs "
+                f"from the "
+                f"expected one by {row['error']:.3g} (allowed {row['tolerance']:.3g}; the edit changes it by "
+                f"{row['change']:.3g})."
             )
     if not proof.unedited_layers_equal:
         raise EngineError("the intervention changed FFN outputs before the first edited layer.")

@@ -36,7 +36,8 @@ def stop_words(language: str, source: str | None) -> frozenset[str]:
     if not stopwordsiso.has_lang(code):
         raise UserError(
             f"language '{language}' has no stop-word list: '{code}' is neither a file nor a list of stopwordsiso "
-            f"({', '.join(sorted(stopwordsiso.langs()))}). Name a file with one word per line in 'metrics.stop_words.{language}'."
+            f"({', '.join(sorted(stopwordsiso.langs()))}). Name a file with one word per line in "
+            f"'metrics.stop_words.{language}'."
         )
     return frozenset(stopwordsiso.stopwords(code))
 
@@ -51,8 +52,8 @@ def measure_outputs(outputs: pd.DataFrame, lists: dict[str, frozenset[str]]) -> 
 
     Returns:
         The same rows with `characters`, `words` (split at white space), `stop_words` (words that are in the list of the
-        prompt's language, case kept, as in the replication), `empty`, `identical_to_baseline`, `output_language` and its
-        `confidence`.
+        prompt's language, case kept, as in the replication), `empty`, `identical_to_baseline`, `output_language` and
+        its `confidence`.
     """
     table = outputs.copy()
     words = table["output"].str.split()
@@ -71,9 +72,10 @@ def summarise(measured: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
     """One row per perturbation and prompt language.
 
     Returns:
-        `perturbation, language, outputs, mean_characters, mean_words, mean_tokens, stop_word_ratio` (stop words over all
-        words of all outputs together), `identical_to_baseline`, `empty`, `prompt_language` (share of outputs in the
-        prompt's language), then `share_<language>` for each language of the run and `share_other`. Shares are of all outputs.
+        `perturbation, language, outputs, mean_characters, mean_words, mean_tokens, stop_word_ratio` (stop words over
+        all words of all outputs together), `identical_to_baseline`, `empty`, `prompt_language` (share of outputs in the
+        prompt's language), then `share_<language>` for each language of the run and `share_other`. Shares are of all
+        outputs.
     """
     rows: list[dict[str, Any]] = []
     for (perturbation, language), group in measured.groupby(["perturbation", "language"], sort=False):

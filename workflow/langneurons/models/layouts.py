@@ -1,8 +1,8 @@
 """Where each model family keeps its FFN, as data.
 
 To add a family: add an entry to `LAYOUTS` under the name of its class in `transformers`, and its tiny configuration to
-`tests/engines/families.py`. The tests then prove the entry: that what is counted is the FFN activation, and that switching
-a neuron off equals removing it from the weights.
+`tests/engines/families.py`. The tests then prove the entry: that what is counted is the FFN activation, and that
+switching a neuron off equals removing it from the weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from langneurons.errors import UserError
 
 
-class UnknownArchitecture(UserError):
+class UnknownArchitectureError(UserError):
     """A model whose FFN this version does not know."""
 
 
@@ -40,7 +40,7 @@ class Layout:
 
 
 _LLAMA = Layout("model.layers", activation="mlp.act_fn", down="mlp.down_proj", up="mlp.up_proj")
-_NEOX = {"activation": "mlp.act", "down": "mlp.dense_4h_to_h"}
+_NEOX = Layout("gpt_neox.layers", activation="mlp.act", down="mlp.dense_4h_to_h")
 
 LAYOUTS: dict[str, Layout] = {
     "LlamaForCausalLM": _LLAMA,
@@ -60,8 +60,8 @@ LAYOUTS: dict[str, Layout] = {
     "GPT2LMHeadModel": Layout("transformer.h", activation="mlp.act", down="mlp.c_proj"),
     "BloomForCausalLM": Layout("transformer.h", activation="mlp.gelu_impl", down="mlp.dense_4h_to_h"),
     "OPTForCausalLM": Layout("model.decoder.layers", activation="activation_fn", down="fc2"),
-    "GPTNeoXForCausalLM": Layout("gpt_neox.layers", **_NEOX),
-    "FalconForCausalLM": Layout("transformer.h", **_NEOX),
+    "GPTNeoXForCausalLM": _NEOX,
+    "FalconForCausalLM": replace(_NEOX, layers="transformer.h"),
 }
 
 
@@ -69,12 +69,30 @@ def layout_of(architecture: str) -> Layout:
     """The layout of an architecture class.
 
     Raises:
-        UnknownArchitecture: listing the known ones and how to add one.
+        UnknownArchitectureError: listing the known ones and how to add one.
     """
     try:
         return LAYOUTS[architecture]
     except KeyError:
-        raise UnknownArchitecture(
-            f"the architecture '{architecture}' is not supported. Known: {', '.join(sorted(LAYOUTS))}. To add one, describe "
+        raise UnknownArchitectureError(
+            f"the architecture '{architecture}' is not supported. Known: {', '.join(sorted(LAYOUTS))}. To add "
+            f"one, describe "
             "its FFN in a table entry in workflow/langneurons/models/layouts.py."
         ) from None
+
+
+def supported_architecture(names: list[str] | None) -> str:
+    """The architecture class named by a model's config.json, once it is known to be supported.
+
+    Raises:
+        UnknownArchitectureError: none of the names is known, or there is none.
+    """
+    for name in names or []:
+        if name in LAYOUTS:
+            return name
+    if not names:
+        raise UnknownArchitectureError(
+            "the model's config.json names no architecture; is it a folder written by save_pretrained?"
+        )
+    layout_of(names[0])
+    return names[0]

@@ -11,17 +11,11 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from langneurons.errors import UserError
-from langneurons.models.layouts import LAYOUTS, UnknownArchitecture, layout_of
+from langneurons.models.folders import ModelError, check_folder, is_hub_id
+from langneurons.models.layouts import UnknownArchitectureError, layout_of, supported_architecture
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json")
-
-
-class ModelError(UserError):
-    """A model that cannot be used, with its name and the remedy."""
 
 
 def load_tokenizer(model: str, revision: str | None = None) -> Any:
@@ -30,7 +24,8 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     Raises:
         ModelError: no such folder, no tokenizer in it, or an unreachable hub id.
     """
-    _check_folder(model)
+    if not is_hub_id(model):
+        check_folder(model)
     with _explained(model):
         tokenizer = transformers.AutoTokenizer.from_pretrained(model, revision=revision, padding_side="left")
     if tokenizer.pad_token_id is None:
@@ -50,16 +45,17 @@ def load_model(model: str, revision: str | None, dtype: str, gpus: int) -> Any:
 
     Raises:
         ModelError: no such model, or no GPU.
-        UnknownArchitecture: before any weights are loaded.
+        UnknownArchitectureError: before any weights are loaded.
     """
-    _check_folder(model)
+    if not is_hub_id(model):
+        check_folder(model)
     if gpus and not torch.cuda.is_available():
         raise ModelError(
             f"the model '{model}' asks for {gpus} GPU(s), but PyTorch sees none. Set 'gpus: 0' to run on the CPU."
         )
     with _explained(model):
         config = transformers.AutoConfig.from_pretrained(model, revision=revision)
-    architecture = _architecture(config)
+    architecture = supported_architecture(config.architectures)
     with _explained(model):
         result: Any = transformers.AutoModelForCausalLM.from_pretrained(
             model,
@@ -82,50 +78,19 @@ def load_model(model: str, revision: str | None, dtype: str, gpus: int) -> Any:
     return loaded.to("cuda" if gpus else "cpu").eval()
 
 
-def _architecture(config: Any) -> str:
-    """The architecture class named by a model's config, once it is known to be supported."""
-    names = config.architectures or []
-    for name in names:
-        if name in LAYOUTS:
-            return name
-    if not names:
-        raise UnknownArchitecture(
-            "the model's config.json names no architecture; is it a folder written by save_pretrained?"
-        )
-    return (layout_of(names[0]), names[0])[1]
-
-
-def _check_folder(model: str) -> None:
-    """Tell a missing folder from a hub id, and an incomplete folder from a complete one."""
-    folder = Path(model)
-    if not folder.exists():
-        if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-            raise ModelError(
-                f"the model folder '{model}' does not exist. Correct 'path' in the config's models section."
-            )
-        return
-    if not (folder / "config.json").exists():
-        raise ModelError(f"the model folder '{model}' has no config.json. Save the model into it with save_pretrained.")
-    if not any((folder / name).exists() for name in TOKENIZER_FILES):
-        raise ModelError(
-            f"the model folder '{model}' has no tokenizer (looked for {', '.join(TOKENIZER_FILES)}). "
-            f"Save it there as well: tokenizer.save_pretrained('{model}')."
-        )
-
-
 @contextmanager
 def _explained(model: str) -> Iterator[None]:
     """Turn what the hub and the loaders raise into one message."""
     try:
         yield
-    except (UnknownArchitecture, ModelError):
+    except (UnknownArchitectureError, ModelError):
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         remedy = (
             "Check the files in the folder."
             if Path(model).exists()
-            else "If it is gated, ask for access on its page and log in with: hf auth login. Without network, download it "
-            "elsewhere and use it as a folder: {source: folder, path: …}."
+            else "If it is gated, ask for access on its page and log in with: hf auth login. Without network, "
+            "download it elsewhere and use it as a folder: {source: folder, path: …}."
         )
         raise ModelError(f"the model '{model}' cannot be loaded: {reason} {remedy}") from None

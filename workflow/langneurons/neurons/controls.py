@@ -36,7 +36,8 @@ def draw_random(
         free = np.setdiff1d(np.arange(neurons), taken)
         if len(free) < number:
             raise UserError(
-                f"layer {layer} has {len(free)} neurons outside every language's set, but the random control of language "
+                f"layer {layer} has {len(free)} neurons outside every language's set, but the random control of "
+                f"language "
                 f"'{language}' needs {number}. Lower identification.top_rate."
             )
         chosen = np.sort(generator.choice(free, size=number, replace=False))

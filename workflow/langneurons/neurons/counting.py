@@ -38,7 +38,8 @@ class ActivationCounts:
             if broken.any():
                 layer, neuron = np.argwhere(broken)[0]
                 raise UserError(
-                    f"{int(broken.sum())} activations are NaN or infinite ({name}), first in layer {layer}, neuron {neuron}. "
+                    f"{int(broken.sum())} activations are NaN or infinite ({name}), first in layer {layer}, "
+                    f"neuron {neuron}. "
                     "Record in a wider number format, such as dtype: bfloat16 or float32."
                 )
 

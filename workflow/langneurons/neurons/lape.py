@@ -52,8 +52,8 @@ def activation_entropy(probability: np.ndarray) -> np.ndarray:
         probability: `[language, layer, neuron]`.
 
     Returns:
-        float64 `[layer, neuron]`: `H = -sum_k q_k ln q_k` with `q = p / sum_k p` and `0 ln 0 = 0` (the paper's equations 3
-        and 4). A neuron that is never active anywhere gets 0; the filter of `select` drops it.
+        float64 `[layer, neuron]`: `H = -sum_k q_k ln q_k` with `q = p / sum_k p` and `0 ln 0 = 0` (the paper's
+        equations 3 and 4). A neuron that is never active anywhere gets 0; the filter of `select` drops it.
     """
     probability = np.sort(probability.astype(np.float64), axis=0)  # sums do not depend on the order of languages
     total = probability.sum(axis=0)
@@ -70,9 +70,12 @@ def rank_value(values: np.ndarray, rate: float) -> float:
 def select(counts: dict[str, ActivationCounts], top_rate: float, activation_percentile: float) -> Selection:
     """Select the language-specific neurons of a model.
 
-    A neuron is a candidate when its activation probability exceeds the bar in some language; the bar is one percentile of
-    all probabilities of all neurons and languages. Of the candidates, the `round(top_rate * layers * neurons)` of lowest
-    entropy are selected, ties by (layer, neuron). A selected neuron belongs to every language in which it exceeds the bar.
+    A neuron is a candidate when its activation probability exceeds the bar in some language; the bar is one
+    percentile of
+    all probabilities of all neurons and languages. Of the candidates, the `round(top_rate * layers * neurons)` of
+    lowest
+    entropy are selected, ties by (layer, neuron). A selected neuron belongs to every language in which it exceeds
+    the bar.
 
     Args:
         counts: by language; at least two languages, all of one model.
@@ -85,7 +88,8 @@ def select(counts: dict[str, ActivationCounts], top_rate: float, activation_perc
     languages = list(counts)
     if len(languages) < 2:
         raise UserError(
-            f"LAPE compares languages, but was given {len(languages)} ({', '.join(languages) or 'none'}). With one language "
+            f"LAPE compares languages, but was given {len(languages)} ({', '.join(languages) or 'none'}). With "
+            f"one language "
             "every entropy is 0 and the selection would be decided by ties. Record at least two."
         )
     shapes = {language: counts[language].over_zero.shape for language in languages}

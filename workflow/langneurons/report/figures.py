@@ -1,15 +1,14 @@
 """The figures of the report, one model each, as SVG that is the same byte for byte whenever the numbers are.
 
-Every figure is a function of one table, cut to one model, and of the languages of the run. A language has the same colour,
-hatch and marker in all of them. Text is drawn as outlines, so that it looks the same without any font installed.
+Every figure is a function of one table, cut to one model, and of the languages of the run. Text is drawn as outlines,
+so that it looks the same without any font installed.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,74 +17,21 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from langneurons.metrics.language import UNDETERMINED
-
-INK, MUTED, GRID, PAPER = "#1d2227", "#5a636d", "#dde1e6", "#fffffe"
-"""Text, secondary text, grid and background. The page exchanges exactly these four in the dark."""
-
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Colours of Okabe and Ito that people with any colour vision tell apart; languages beyond them differ by hatch and marker."""
-HATCHES = ("", "////", "....", "xxxx")
-MARKERS = ("o", "s", "^", "D")
-OTHER = "other"
-GREYS = {OTHER: "#8a929b", UNDETERMINED: "#c3c9cf"}
+from langneurons.report.findings import language_shares
+from langneurons.report.looks import GRID, MUTED, PAPER, STYLE, Look, look, notice, number, readable_on, ticks
 
 MAX_GROUPED_BARS = 48
-STYLE = {
-    "svg.fonttype": "path",
-    "svg.hashsalt": "langneurons",
-    "font.family": "DejaVu Sans",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.8,
-    "hatch.linewidth": 0.9,
-    "legend.frameon": False,
-    "legend.fontsize": 9.0,
-    "grid.linewidth": 0.8,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), PAPER),
-    "grid.color": GRID,
-}
-TEXT_COLUMNS = ("model", "method", "language", "edited_language", "output_language", "perturbation", "variant", "kind", "note")
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a language is drawn."""
-
-    colour: str
-    hatch: str
-    marker: str
-
-
-def look(language: str, languages: Sequence[str]) -> Look:
-    """The look of a language of the run, or of `other` and `undetermined`."""
-    if language not in languages:
-        return Look(GREYS[language], "", "o")
-    cycle, index = divmod(list(languages).index(language), len(PALETTE))
-    return Look(PALETTE[index], HATCHES[cycle % len(HATCHES)], MARKERS[cycle % len(MARKERS)])
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """Read a table of the report. Codes such as `nan` (Min Nan) stay text; only empty cells are missing."""
-    types = dict.fromkeys(TEXT_COLUMNS, "str")
-    try:
-        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip")  # type: ignore[arg-type]
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
 
 
 def plot(table: pd.DataFrame, draw: Callable[[pd.DataFrame, Sequence[str]], Figure], languages: Sequence[str]) -> str:
     """Draw a figure of one model's rows in the shared style, as SVG text without a date."""
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
+    settings: Any = {**mpl.rcParamsDefault, **STYLE}
+    with mpl.rc_context(settings):
         buffer = io.StringIO()
         draw(table, languages).savefig(
             buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.08
@@ -93,16 +39,7 @@ def plot(table: pd.DataFrame, draw: Callable[[pd.DataFrame, Sequence[str]], Figu
     return buffer.getvalue()
 
 
-def number(value: float) -> str:
-    """A ratio in three significant digits or so, short enough for a cell."""
-    if np.isnan(value):
-        return "–"
-    if np.isinf(value):
-        return "∞"
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 10000 else f"{value:.0e}"
-
-
-# -- where the neurons are --------------------------------------------------------------------------------------------
+# -- where the neurons are ---------------------------------------------------------------------------------------------
 
 
 def layer_profile(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
@@ -111,12 +48,12 @@ def layer_profile(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     Grouped bars; for many layers or languages one panel per language, in percent of its neurons.
     """
     if table.empty:
-        return _notice("No neurons were recorded.")
+        return notice("No neurons were recorded.")
     own = table[table["method"] == table["method"].iloc[0]]
     counts = own.pivot_table(index="layer", columns="language", values="neurons", aggfunc="sum", fill_value=0)
     counts = counts.reindex(columns=list(languages), fill_value=0)
     if counts.to_numpy().sum() == 0:
-        return _notice("No neuron was selected.")
+        return notice("No neuron was selected.")
     return _grouped_bars(counts) if counts.size <= MAX_GROUPED_BARS else _panels(counts)
 
 
@@ -127,7 +64,9 @@ def _grouped_bars(counts: pd.DataFrame) -> Figure:
     for position, language in enumerate(counts.columns):
         style = look(language, list(counts.columns))
         places = counts.index.to_numpy() + (position - (counts.shape[1] - 1) / 2) * width
-        bars = axes.bar(places, counts[language], width, color=style.colour, hatch=style.hatch, edgecolor=PAPER, label=language)
+        bars = axes.bar(
+            places, counts[language], width, color=style.colour, hatch=style.hatch, edgecolor=PAPER, label=language
+        )
         if counts.size <= 24:
             axes.bar_label(bars, fontsize=8, color=MUTED, padding=2)
     axes.set_xticks(counts.index)
@@ -159,15 +98,15 @@ def _panels(counts: pd.DataFrame) -> Figure:
     return figure
 
 
-# -- perplexity -------------------------------------------------------------------------------------------------------
+# -- perplexity --------------------------------------------------------------------------------------------------------
 
 
 def perplexity_ratio(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
-    """Heat maps of the perplexity ratio, one per variant: edits in the left column, random controls in the right one."""
+    """Heat maps of the perplexity ratio, one per variant: edits on the left, random controls on the right."""
     edits = _variants(table, lambda kind: kind not in ("none", "random"))
     controls = _variants(table, lambda kind: kind == "random")
     if not edits and not controls:
-        return _notice("No neurons were edited in this run.")
+        return notice("No neurons were edited in this run.")
     size = len(languages)
     side = max(2.5, 0.47 * size + 0.5)
     rows, columns = max(len(edits), len(controls)), bool(edits) + bool(controls)
@@ -188,7 +127,7 @@ def perplexity_ratio(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     assert mesh is not None
     bar = figure.colorbar(mesh, ax=grid, location="bottom", aspect=45, shrink=0.75, pad=0.03)
     bar.ax.set_xlim(lowest, limit)
-    bar.ax.xaxis.set_major_locator(FixedLocator(_ticks(lowest, limit)))
+    bar.ax.xaxis.set_major_locator(FixedLocator(ticks(lowest, limit)))
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bar.outline.set_visible(False)  # type: ignore[operator]
@@ -200,14 +139,18 @@ def _heat_map(axes: Axes, own: pd.DataFrame, languages: Sequence[str], norm: Log
     """One variant. Of random draws, the mean is coloured and printed, the largest printed below."""
     control = own["kind"].iloc[0] == "random"
     cells = own.groupby(["edited_language", "language"])["ratio"].agg(["mean", "max"]).unstack()
-    mean, largest = (cells[name].reindex(index=list(languages), columns=list(languages)).to_numpy(float) for name in ("mean", "max"))
+    mean, largest = (
+        cells[name].reindex(index=list(languages), columns=list(languages)).to_numpy(float) for name in ("mean", "max")
+    )
     axes.set_facecolor(GRID)
     mesh = axes.pcolormesh(np.ma.masked_invalid(mean), norm=norm, cmap="RdBu_r", edgecolors=PAPER, linewidth=1.5)
     for row, column in np.ndindex(mean.shape):
         value = mean[row, column]
-        colour = _readable_on(mesh.cmap(norm(value))) if np.isfinite(value) else "#111111"
+        colour = readable_on(mesh.cmap(norm(value))) if np.isfinite(value) else "#111111"
         if row == column:
-            axes.add_patch(Rectangle((column + 0.05, row + 0.05), 0.9, 0.9, fill=False, edgecolor=colour, linewidth=1.2))
+            axes.add_patch(
+                Rectangle((column + 0.05, row + 0.05), 0.9, 0.9, fill=False, edgecolor=colour, linewidth=1.2)
+            )
         where = (column + 0.5, row + (0.4 if control else 0.5))
         axes.text(*where, number(value), ha="center", va="center", color=colour, fontsize=9)
         if control and np.isfinite(value):
@@ -222,16 +165,18 @@ def _heat_map(axes: Axes, own: pd.DataFrame, languages: Sequence[str], norm: Log
     axes.set_xlabel("language read")
     draws = own["draw"].nunique() if "draw" in own else 0
     axes.set_ylabel("as many neurons as those of" if control else "neurons of")
-    axes.set_title(f"{own['variant'].iloc[0]}" + (f": mean of {draws} draw{'' if draws == 1 else 's'}" if control else ""))
+    axes.set_title(
+        f"{own['variant'].iloc[0]}" + (f": mean of {draws} draw{'' if draws == 1 else 's'}" if control else "")
+    )
     return mesh
 
 
 def perplexity_spread(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
-    """Every single perplexity ratio: a row per language whose neurons are edited and variant, a dot per language read."""
+    """Every single perplexity ratio: a row per edited language and variant, a dot per language read."""
     edited = table[table["kind"] != "none"]
     variants = list(dict.fromkeys(edited["variant"]))
     if not variants:
-        return _notice("No neurons were edited in this run.")
+        return notice("No neurons were edited in this run.")
     names = [(language, variant) for language in languages for variant in variants]
     places = {name: index + index // len(variants) * 0.45 for index, name in enumerate(names)}
     figure = Figure(figsize=(7.6, 1.5 + 0.42 * max(places.values())), layout="constrained")
@@ -254,7 +199,7 @@ def perplexity_spread(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     finite = edited["ratio"][np.isfinite(edited["ratio"]) & (edited["ratio"] > 0)]
     low, high = min(finite.min(), 1.0) if len(finite) else 0.9, max(finite.max(), 1.05) if len(finite) else 1.1
     axes.set_xlim(low / (high / low) ** 0.04, high * (high / low) ** 0.04)
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
+    axes.xaxis.set_major_locator(FixedLocator(ticks(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_yticks([places[name] for name in names], [f"{variant} · {language}" for language, variant in names])
@@ -270,7 +215,9 @@ def perplexity_spread(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
 def _legend_of_dots(figure: Figure, languages: Sequence[str]) -> None:
     def dot(style: Look, label: str, filled: bool) -> Line2D:
         face = style.colour if filled else PAPER
-        return Line2D([], [], linestyle="", marker=style.marker, markerfacecolor=face, markeredgecolor=style.colour, label=label)
+        return Line2D(
+            [], [], linestyle="", marker=style.marker, markerfacecolor=face, markeredgecolor=style.colour, label=label
+        )
 
     grey = Look(MUTED, "", "o")
     handles = [dot(look(language, languages), f"reads {language}", True) for language in languages]
@@ -279,71 +226,57 @@ def _legend_of_dots(figure: Figure, languages: Sequence[str]) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, handletextpad=0.2, columnspacing=1.4)
 
 
-# -- output languages -------------------------------------------------------------------------------------------------
+# -- output languages --------------------------------------------------------------------------------------------------
 
 
 def output_languages(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     """Stacked bars of the languages of the answers: a panel per language of the prompt, a bar per perturbation."""
     if table.empty:
-        return _notice("No answers were generated.")
+        return notice("No answers were generated.")
     shares, names = language_shares(table, languages)
     labels = list(dict.fromkeys(shares.index.get_level_values("label")))
     columns = min(len(languages), 3)
     rows = -(-len(languages) // columns)
-    figure = Figure(figsize=(9.4, 1.1 + rows * (0.55 + 0.27 * len(labels))), layout="constrained")
+    figure = Figure(
+        figsize=(9.4, 1.1 + rows * (0.55 + 0.27 * len(labels))), layout=ConstrainedLayoutEngine(wspace=0.05)
+    )
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, language in zip(grid, languages, strict=False):
-        rows_of_panel = shares[shares.index.get_level_values("language") == language].droplevel("language").reindex(labels)
+        rows_of_panel = (
+            shares[shares.index.get_level_values("language") == language].droplevel("language").reindex(labels)
+        )
         _stacked_bars(axes, rows_of_panel, languages)
         axes.set_title(f"prompts in {language}")
     _hide_unused(grid, len(languages), columns)
-    figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr]
     figure.supxlabel("share of the answers (%)", fontsize=9)
     looks = {name: look(name, languages) for name in names}
-    handles = [Patch(facecolor=style.colour, hatch=style.hatch, edgecolor=PAPER, label=name) for name, style in looks.items()]
+    handles = [
+        Patch(facecolor=style.colour, hatch=style.hatch, edgecolor=PAPER, label=name) for name, style in looks.items()
+    ]
     columns = -(-len(handles) // -(-len(handles) // 9))
-    figure.legend(handles=handles, loc="outside upper left", ncols=columns, title="language of the answer", alignment="left")
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=columns, title="language of the answer", alignment="left"
+    )
     return figure
-
-
-def language_shares(table: pd.DataFrame, languages: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Share of each answer language by `label` (of the perturbation) and `language` (of the prompt); and the columns' names.
-
-    Languages outside the run are `other`. All draws of a random variant, for all languages, are one row: their mean.
-    """
-    table = table.copy()
-    known = [*languages, UNDETERMINED]
-    table["name"] = table["output_language"].where(table["output_language"].isin(known), OTHER)
-    single = table.pivot_table(index=["perturbation", "language"], columns="name", values="share", aggfunc="sum", fill_value=0.0)
-    about = table.drop_duplicates("perturbation").set_index("perturbation")
-    order = {name: position for position, name in enumerate(dict.fromkeys(about["variant"]))}
-    whose = about["edited_language"].map({language: position for position, language in enumerate(languages)}).fillna(-1)
-    about = about.assign(rank=about["variant"].map(order), whose=whose, last=about["kind"] == "random", first=about["kind"] != "none")
-    about = about.sort_values(["first", "last", "rank", "whose"])
-    labels = {perturbation: _label(str(perturbation), row) for perturbation, row in about.iterrows()}
-    index = single.index.get_level_values("perturbation")
-    single = single.assign(label=index.map(labels)).reset_index("perturbation", drop=True).set_index("label", append=True)
-    means = single.groupby(["label", "language"], sort=False).mean()
-    places = {label: place for place, label in enumerate(dict.fromkeys(labels.values()))}
-    means = means.sort_index(level="label", key=lambda level: level.map(places) if level.name == "label" else level, sort_remaining=False)
-    names = [*languages, *(name for name in (OTHER, UNDETERMINED) if name in means)]
-    return means.reindex(columns=names, fill_value=0.0), names
-
-
-def _label(perturbation: str, row: pd.Series) -> str:
-    if row["kind"] == "none":
-        return "not perturbed"
-    return f"{row['variant']} (mean)" if row["kind"] == "random" else perturbation
 
 
 def _stacked_bars(axes: Axes, shares: pd.DataFrame, languages: Sequence[str]) -> None:
     left = np.zeros(len(shares))
     for name in shares.columns:
         style, widths = look(name, languages), 100 * shares[name].fillna(0.0).to_numpy()
-        axes.barh(range(len(shares)), widths, 0.78, left, color=style.colour, hatch=style.hatch, edgecolor=PAPER, linewidth=0.6)
+        axes.barh(
+            range(len(shares)),
+            widths,
+            0.78,
+            left,
+            color=style.colour,
+            hatch=style.hatch,
+            edgecolor=PAPER,
+            linewidth=0.6,
+        )
         for row, width in enumerate(widths):
             if width >= 12:
-                text, box = _readable_on(to_rgb(style.colour)), {"facecolor": style.colour, "linewidth": 0, "pad": 1.2}
+                text, box = readable_on(to_rgb(style.colour)), {"facecolor": style.colour, "linewidth": 0, "pad": 1.2}
                 where = (left[row] + width / 2, row)
                 axes.text(*where, f"{width:.0f}", ha="center", va="center", color=text, fontsize=7.5, bbox=box)
         left = left + widths
@@ -354,7 +287,7 @@ def _stacked_bars(axes: Axes, shares: pd.DataFrame, languages: Sequence[str]) ->
     axes.spines["left"].set_visible(False)
 
 
-# -- small helpers ----------------------------------------------------------------------------------------------------
+# -- small helpers -----------------------------------------------------------------------------------------------------
 
 
 def _hide_unused(grid: np.ndarray, used: int, columns: int) -> None:
@@ -368,31 +301,6 @@ def _variants(table: pd.DataFrame, wanted: Callable[[str], bool]) -> list[str]:
     if table.empty:
         return []
     return list(dict.fromkeys(table.loc[table["kind"].map(wanted).astype(bool), "variant"]))
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round values between two limits: evenly spaced, or 1-2-5 over more than a factor of five; always with 1."""
-    if high / low < 5:
-        values = list(MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high))
-    else:
-        exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        digits = (1, 2, 5) if high / low < 1000 else (1,)
-        values = [digit * 10.0**exponent for exponent in exponents for digit in digits]
-    return sorted({float(f"{value:.12g}") for value in [*values, 1.0] if low * 0.9999 <= value <= high * 1.0001})
-
-
-def _readable_on(colour: Sequence[float]) -> str:
-    """Black or white, whichever contrasts more (relative luminance of WCAG)."""
-    channels = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in colour[:3]]
-    luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
-    return "#111111" if luminance > 0.18 else "#ffffff"
-
-
-def _notice(text: str) -> Figure:
-    """A figure that says why there is nothing to see."""
-    figure = Figure(figsize=(7.6, 1.1))
-    figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=10)
-    return figure
 
 
 Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from langneurons import config as experiment
+from langneurons.metrics.language import UNDETERMINED
 
 Json = dict[str, Any]
 Tables = dict[str, pd.DataFrame]
 
 NAN = float("nan")
+OTHER = "other"
+TEXT_COLUMNS = (
+    "model",
+    "method",
+    "language",
+    "edited_language",
+    "output_language",
+    "perturbation",
+    "variant",
+    "kind",
+    "note",
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,15 @@ class Comparison:
         return "; ".join(problems) or "above both"
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a table of the report. Codes such as `nan` (Min Nan) stay text; only empty cells are missing."""
+    types = dict.fromkeys(TEXT_COLUMNS, "str")
+    try:
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip")  # type: ignore[arg-type]
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+
+
 def table_of(tables: Tables, name: str, model: str) -> pd.DataFrame:
     """One model's rows of a table; empty if there is no such table."""
     table = tables.get(name, pd.DataFrame())
@@ -80,9 +103,8 @@ def table_of(tables: Tables, name: str, model: str) -> pd.DataFrame:
 
 def heading(variant: str, kind: str) -> str:
     """Title of the columns of a variant, over the codes of the languages whose neurons are edited."""
-    return {"deactivate": f"neurons off of ({variant})", "random": f"as many random neurons off as of ({variant}, mean)"}.get(
-        kind, f"neurons edited of ({variant})"
-    )
+    words = {"deactivate": "neurons off, those of", "random": "mean of the draws, as many neurons as of"}
+    return f"{variant}: {words.get(kind, 'neurons edited, those of')}"
 
 
 def compare(tables: Tables, config: Json) -> list[Comparison]:
@@ -140,7 +162,7 @@ def describe_model(model: str, tables: Tables, config: Json) -> Json:
     return known
 
 
-# -- sentences --------------------------------------------------------------------------------------------------------
+# -- sentences ---------------------------------------------------------------------------------------------------------
 
 
 def sentences(model: str, comparisons: Sequence[Comparison], tables: Tables, config: Json) -> list[str]:
@@ -155,10 +177,12 @@ def _selection_sentences(model: str, tables: Tables) -> list[str]:
     for row in thresholds.itertuples():
         own = neurons[neurons["method"] == row.method] if not neurons.empty else neurons
         total = row.layers * row.neurons_per_layer
-        counts = [f"{count:,} belong to {name}" for name, count in zip(own.get("language", []), own.get("neurons", []), strict=True)]
+        counts = [
+            f"{count:,} to {name}" for name, count in zip(own.get("language", []), own.get("neurons", []), strict=True)
+        ]
         share = f"{row.selected / total:.1%}"
-        sentence = f"{row.selected:,} of the {total:,} feed-forward neurons ({share}) were selected by {row.method}"
-        sentence += f"; {join(counts)}." if counts else "."
+        sentence = f"{row.selected:,} of the {total:,} feed-forward neurons ({share}) were selected ({row.method})"
+        sentence += f": {join([counts[0].replace(' to ', ' belong to ', 1), *counts[1:]])}." if counts else "."
         if len(own) and own["neurons"].sum() > row.selected:
             sentence += " Some belong to several languages."
         result.append(sentence)
@@ -178,11 +202,12 @@ def _reading_sentences(model: str, comparisons: Sequence[Comparison]) -> list[st
         if measured:
             result.append(prefix + _effect_sentence(measured))
             result.append(prefix + _dominance_sentence(measured))
-        for row in rows:
-            if row.neurons == 0:
-                result.append(f"{prefix}no neuron belongs to {row.language}, so nothing was switched off for it.")
-            elif not row.measured:
-                result.append(f"{prefix}the perplexity with the neurons of {row.language} off was not measured.")
+        nothing = [row.language for row in rows if row.neurons == 0]
+        if nothing:
+            result.append(f"{prefix}No neuron belongs to {join(nothing)}, so nothing was switched off there.")
+        unknown = [row.language for row in rows if row.neurons != 0 and not row.measured]
+        if unknown:
+            result.append(f"{prefix}The perplexity with the neurons of {join(unknown)} off was not measured.")
     return result
 
 
@@ -213,7 +238,7 @@ def _dominance_sentence(rows: Sequence[Comparison]) -> str:
             )
         if row.reached:
             problems.append(
-                f"for {row.language}, {row.reached} of {len(row.draws)} random draws had at least the effect of its own neurons "
+                f"for {row.language}, {row.reached} of {len(row.draws)} random draws had no smaller effect than its own neurons "
                 f"({ratio(row.random_max)} against {ratio(row.own)})"
             )
         if row.own <= 1:
@@ -230,7 +255,10 @@ def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
         return ["No answers were measured."]
     own = text[text["edited_language"] == text["language"]]
     parts = [f"{text[text['kind'] == 'none']['prompt_language'].mean():.1%} unperturbed"]
-    for kind, words in (("deactivate", "with that language's neurons off"), ("random", "with as many random neurons off")):
+    for kind, words in (
+        ("deactivate", "with that language's neurons off"),
+        ("random", "with as many random neurons off"),
+    ):
         variants = [name for name in config["run"]["perturbations"] if config["perturbations"][name]["kind"] == kind]
         for variant in variants:
             rows = own[own["variant"] == variant]
@@ -246,10 +274,51 @@ def join(parts: Sequence[str]) -> str:
 
 def ratio(value: float) -> str:
     """A ratio with the digits that its size deserves."""
-    return "–" if pd.isna(value) else f"{value:.3f}" if abs(value - 1) < 0.1 else f"{value:,.2f}"
+    return "–" if pd.isna(value) else f"{value:.3f}" if value < 10 else f"{value:,.1f}"
 
 
-# -- the proof of effect ----------------------------------------------------------------------------------------------
+# -- languages of the answers ------------------------------------------------------------------------------------------
+
+
+def language_shares(table: pd.DataFrame, languages: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Share of each answer language by `label` of the perturbation and `language` of the prompt; names of the columns.
+
+    Languages outside the run are `other`. All draws of a random variant, for all languages, are one row: their mean.
+    """
+    table = table.copy()
+    known = [*languages, UNDETERMINED]
+    table["name"] = table["output_language"].where(table["output_language"].isin(known), OTHER)
+    single = table.pivot_table(
+        index=["perturbation", "language"], columns="name", values="share", aggfunc="sum", fill_value=0.0
+    )
+    about = table.drop_duplicates("perturbation").set_index("perturbation")
+    order = {name: position for position, name in enumerate(dict.fromkeys(about["variant"]))}
+    whose = about["edited_language"].map({language: position for position, language in enumerate(languages)}).fillna(-1)
+    about = about.assign(
+        rank=about["variant"].map(order), whose=whose, last=about["kind"] == "random", first=about["kind"] != "none"
+    )
+    about = about.sort_values(["first", "last", "rank", "whose"])
+    labels = {perturbation: _label(str(perturbation), row) for perturbation, row in about.iterrows()}
+    index = single.index.get_level_values("perturbation")
+    single = (
+        single.assign(label=index.map(labels)).reset_index("perturbation", drop=True).set_index("label", append=True)
+    )
+    means = single.groupby(["label", "language"], sort=False).mean()
+    places = {label: place for place, label in enumerate(dict.fromkeys(labels.values()))}
+    means = means.sort_index(
+        level="label", key=lambda level: level.map(places) if level.name == "label" else level, sort_remaining=False
+    )
+    names = [*languages, *(name for name in (OTHER, UNDETERMINED) if name in means)]
+    return means.reindex(columns=names, fill_value=0.0), names
+
+
+def _label(perturbation: str, row: pd.Series) -> str:
+    if row["kind"] == "none":
+        return "not perturbed"
+    return f"{row['variant']} (mean)" if row["kind"] == "random" else perturbation
+
+
+# -- the proof of effect -----------------------------------------------------------------------------------------------
 
 
 def summarise_effects(tables: Tables, config: Json) -> list[Json]:

@@ -25,13 +25,22 @@ from markupsafe import Markup
 from langneurons import artifacts
 from langneurons import config as experiment
 from langneurons.report import findings
-from langneurons.report.figures import FIGURES, GRID, INK, MUTED, PAPER, language_shares, read_csv
-from langneurons.report.findings import Tables
+from langneurons.report.findings import Tables, language_shares, read_csv
+from langneurons.report.looks import GRID, INK, MUTED, PAPER
 
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[3]
-LIBRARIES = ("numpy", "pandas", "scipy", "lingua-language-detector", "stopwordsiso", "matplotlib", "jinja2", "snakemake")
+LIBRARIES = (
+    "numpy",
+    "pandas",
+    "scipy",
+    "lingua-language-detector",
+    "stopwordsiso",
+    "matplotlib",
+    "jinja2",
+    "snakemake",
+)
 TEXT_METRICS = (
     ("mean_characters", "Mean length of the answers (characters)", "fixed1"),
     ("stop_word_ratio", "Stop-word ratio (of the prompt's language)", "fixed3"),
@@ -60,7 +69,7 @@ class Inputs:
     """`date, commit, changed, versions`."""
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------
+# -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def read(results: Path, config: Json) -> Inputs:
@@ -71,7 +80,10 @@ def read(results: Path, config: Json) -> Inputs:
         config=config,
         tables={path.stem: read_csv(path) for path in sorted((results / "tables").glob("*.csv"))},
         figures={
-            model: {path.stem: path.read_text(encoding="utf-8") for path in sorted((results / "figures" / model).glob("*.svg"))}
+            model: {
+                path.stem: path.read_text(encoding="utf-8")
+                for path in sorted((results / "figures" / model).glob("*.svg"))
+            }
             for model in models
         },
         texts={model: artifacts.read_table(path, "text-metrics")[0] for model, path in found.items() if path.exists()},
@@ -107,14 +119,21 @@ def provenance(root: Path = ROOT) -> Json:
         except metadata.PackageNotFoundError:
             continue
     commit, changed = git_commit(root)
-    return {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": commit, "changed": changed, "versions": versions}
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "commit": commit,
+        "changed": changed,
+        "versions": versions,
+    }
 
 
 def git_commit(root: Path) -> tuple[str, bool]:
     """The commit of a repository and whether files differ from it; `unknown` if `root` is not the root of one."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(("git", "-C", str(root), *arguments), capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ("git", "-C", str(root), *arguments), capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
@@ -124,7 +143,7 @@ def git_commit(root: Path) -> tuple[str, bool]:
         return "unknown", False
 
 
-# -- rendering --------------------------------------------------------------------------------------------------------
+# -- rendering ---------------------------------------------------------------------------------------------------------
 
 
 def render(inputs: Inputs, template: Path, style: str) -> str:
@@ -152,10 +171,13 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
         "config_text": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
         "provenance": inputs.provenance,
         "style": Markup(style),
-        "figures": {model: {name: embed(svg) for name, svg in drawn.items()} for model, drawn in inputs.figures.items()},
-        "figure_names": list(FIGURES),
+        "figures": {
+            model: {name: embed(svg) for name, svg in drawn.items()} for model, drawn in inputs.figures.items()
+        },
         "comparisons": comparisons,
-        "sentences": {model: findings.sentences(model, comparisons, tables, config) for model in config["run"]["models"]},
+        "sentences": {
+            model: findings.sentences(model, comparisons, tables, config) for model in config["run"]["models"]
+        },
         "models": {model: findings.describe_model(model, tables, config) for model in config["run"]["models"]},
         "records": {name: table.to_dict("records") for name, table in tables.items()},
         "perplexities": {model: perplexity_table(rows) for model, rows in _by_model(tables, "perplexity")},
@@ -176,9 +198,13 @@ def _by_model(tables: Tables, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
 def embed(svg: str) -> Json:
     """An SVG figure as a data URI that follows the reader's light or dark scheme, and its natural width in pixels."""
     rules = "".join(
-        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}' for light, dark in DARK.items() for what in ("fill", "stroke")
+        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
     )
-    themed = re.sub(r"(<svg\b[^>]*>)", rf"\1<style>@media (prefers-color-scheme: dark){{{rules}}}</style>", svg, count=1)
+    themed = re.sub(
+        r"(<svg\b[^>]*>)", rf"\1<style>@media (prefers-color-scheme: dark){{{rules}}}</style>", svg, count=1
+    )
     width = re.search(r'<svg\b[^>]*?\swidth="([\d.]+)pt"', svg)
     data = base64.b64encode(themed.encode("utf-8")).decode("ascii")
     return {"uri": f"data:image/svg+xml;base64,{data}", "width": round(float(width[1]) * 4 / 3) if width else 720}
@@ -189,14 +215,17 @@ def perplexity_table(rows: pd.DataFrame) -> Json:
     languages = list(dict.fromkeys(rows["language"]))
     cells = rows.set_index(["perturbation", "language"])[["perplexity", "ratio"]]
     table = [
-        {"perturbation": name, **{what: [_at(cells[what], (name, key)) for key in languages] for what in ("perplexity", "ratio")}}
+        {
+            "perturbation": name,
+            **{what: [_at(cells[what], (name, key)) for key in languages] for what in ("perplexity", "ratio")},
+        }
         for name in dict.fromkeys(rows["perturbation"])
     ]
     return {"languages": languages, "rows": table}
 
 
 def text_tables(rows: pd.DataFrame, config: Json) -> list[Json]:
-    """The replication's tables: prompt languages as rows; unperturbed, then every variant and language edited, as columns.
+    """The replication's tables: a row per prompt language; unperturbed, every variant and language as columns.
 
     Of random variants, the mean over the draws.
     """
@@ -224,7 +253,10 @@ def text_tables(rows: pd.DataFrame, config: Json) -> list[Json]:
 def share_table(rows: pd.DataFrame, config: Json) -> Json:
     """Shares of the answers' languages: one row per perturbation and language of the prompt."""
     shares, names = language_shares(rows, config["run"]["languages"])
-    table = [{"label": label, "language": language, "shares": list(row)} for (language, label), row in zip(shares.index, shares.to_numpy(), strict=True)]
+    table = [
+        {"label": label, "language": language, "shares": list(row)}
+        for (language, label), row in zip(shares.index, shares.to_numpy(), strict=True)
+    ]
     return {"names": names, "rows": table}
 
 
@@ -232,7 +264,7 @@ def _at(series: pd.Series, key: Any) -> float:
     return float(series.loc[key]) if key in series.index else float("nan")
 
 
-# -- examples ---------------------------------------------------------------------------------------------------------
+# -- examples ----------------------------------------------------------------------------------------------------------
 
 
 def examples(texts: pd.DataFrame, config: Json) -> list[Json]:
@@ -245,13 +277,19 @@ def examples(texts: pd.DataFrame, config: Json) -> list[Json]:
             shown = []
             for title, perturbation in shown_perturbations(language, config):
                 if (perturbation, prompt.id) in answers.index:
-                    shown.append({"title": title, "perturbation": perturbation, **answers.loc[(perturbation, prompt.id)].to_dict()})
+                    shown.append(
+                        {
+                            "title": title,
+                            "perturbation": perturbation,
+                            **answers.loc[(perturbation, prompt.id)].to_dict(),
+                        }
+                    )
             result.append({"language": language, "id": prompt.id, "input": prompt.input, "answers": shown})
     return result
 
 
 def shown_perturbations(language: str, config: Json) -> list[tuple[str, str]]:
-    """Title and id of the perturbations beside each other: none, the language's own neurons, another's, one random draw."""
+    """Title and id of the perturbations side by side: none, own neurons, those of another language, one random draw."""
     languages, run = config["run"]["languages"], config["run"]["perturbations"]
     other = languages[(languages.index(language) + 1) % len(languages)]
     kinds = {name: config["perturbations"][name]["kind"] for name in run}
@@ -276,7 +314,7 @@ def summarise_timings(timings: pd.DataFrame) -> list[Json]:
     return sorted(rows, key=lambda row: -1.0 if pd.isna(row["total"]) else row["total"], reverse=True)
 
 
-# -- formats (filters of the template; a missing number is a dash) ----------------------------------------------------
+# -- formats (filters of the template; a missing number is a dash) -----------------------------------------------------
 
 
 def _number(value: Any, form: str, scale: float = 1) -> str:
@@ -301,7 +339,7 @@ def fixed3(value: Any) -> str:
 def percent(value: Any) -> str:
     """A share in percent."""
     text = _number(value, ".1f", 100)
-    return text if text == "–" else f"{text} %"
+    return text if text == "–" else f"{text}%"
 
 
 def integer(value: Any) -> str:

@@ -75,8 +75,8 @@ def make_tables(
     Args:
         models: results by model.
         effects: from `read_effects`.
-        perturbations: `id, variant, kind, language` (whose neurons) and `draw` of every perturbation, the baseline first.
-        languages: of the run, in order.
+        perturbations: `id, variant, kind, language` (whose neurons) and `draw` of every perturbation, the baseline
+        first. languages: of the run, in order.
     """
     described = pd.DataFrame(perturbations).rename(columns={"id": "perturbation", "language": "edited_language"})
     described["draw"] = described["draw"].astype("Int64")

@@ -1,0 +1,44 @@
+"""Checks of a model's folder that need neither torch nor transformers, so that a dry run makes them too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from langneurons.errors import UserError
+from langneurons.models.layouts import supported_architecture
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json")
+
+
+class ModelError(UserError):
+    """A model that cannot be used, with its name and the remedy."""
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether this names a repository of the hub: no such folder here, and it does not look like a path."""
+    return not Path(model).exists() and not model.startswith(("/", ".", "~")) and model.count("/") <= 1
+
+
+def check_folder(model: str) -> None:
+    """Check that a folder holds a supported model and its tokenizer.
+
+    Raises:
+        ModelError: no such folder, or an incomplete one.
+        UnknownArchitectureError: a family that is not supported.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        raise ModelError(f"the model folder '{model}' does not exist. Correct 'path' in the config's models section.")
+    if not (folder / "config.json").exists():
+        raise ModelError(f"the model folder '{model}' has no config.json. Save the model into it with save_pretrained.")
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise ModelError(
+            f"the model folder '{model}' has no tokenizer (looked for {', '.join(TOKENIZER_FILES)}). "
+            f"Save it there as well: tokenizer.save_pretrained('{model}')."
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"the model folder '{model}' has a config.json that is not JSON ({error}).") from None
+    supported_architecture(config.get("architectures"))

@@ -1,0 +1,104 @@
+"""How figures look: one style, and one look per language in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from langneurons.metrics.language import UNDETERMINED
+from langneurons.report.findings import OTHER
+
+INK, MUTED, GRID, PAPER = "#1d2227", "#5a636d", "#dde1e6", "#fffffe"
+"""Text, secondary text, grid and background. The page exchanges exactly these four in the dark."""
+
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+"""Okabe and Ito, for any colour vision. Languages beyond the sixth differ by hatch and marker."""
+HATCHES = ("", "////", "....", "xxxx")
+MARKERS = ("o", "s", "^", "D")
+GREYS = {OTHER: "#8a929b", UNDETERMINED: "#c3c9cf"}
+
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "langneurons",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "hatch.linewidth": 0.9,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "grid.linewidth": 0.8,
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
+    ),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), PAPER),
+    "grid.color": GRID,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a language is drawn."""
+
+    colour: str
+    hatch: str
+    marker: str
+
+
+def look(language: str, languages: Sequence[str]) -> Look:
+    """The look of a language of the run, or of `other` and `undetermined`."""
+    if language not in languages:
+        return Look(GREYS[language], "", "o")
+    cycle, index = divmod(list(languages).index(language), len(PALETTE))
+    return Look(PALETTE[index], HATCHES[cycle % len(HATCHES)], MARKERS[cycle % len(MARKERS)])
+
+
+def number(value: float) -> str:
+    """A ratio in three significant digits or so, short enough for a cell."""
+    if np.isnan(value):
+        return "–"
+    if np.isinf(value):
+        return "∞"
+    return (
+        f"{value:.2f}"
+        if value < 10
+        else f"{value:.1f}"
+        if value < 100
+        else f"{value:.0f}"
+        if value < 10000
+        else f"{value:.0e}"
+    )
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round values between two limits: evenly spaced, or 1-2-5 over more than a factor of five; always with 1."""
+    if high / low < 5:
+        values = list(MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high))
+    else:
+        exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+        digits = (1, 2, 5) if high / low < 1000 else (1,)
+        values = [digit * 10.0**exponent for exponent in exponents for digit in digits]
+    return sorted({float(f"{value:.12g}") for value in [*values, 1.0] if low * 0.9999 <= value <= high * 1.0001})
+
+
+def readable_on(colour: Sequence[float]) -> str:
+    """Black or white, whichever contrasts more (relative luminance of WCAG)."""
+    channels = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in colour[:3]]
+    luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
+    return "#111111" if luminance > 0.18 else "#ffffff"
+
+
+def notice(text: str) -> Figure:
+    """A figure that says why there is nothing to see."""
+    figure = Figure(figsize=(7.6, 1.1))
+    figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=10)
+    return figure
