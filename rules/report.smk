@@ -22,102 +22,13 @@ rule make_tables:
     """
     Write the tables over all models: recordings, neurons, perplexity and its ratio to the baseline, text, output languages.
     """
-    message:
-        "Write the tables."
-    shell:
-        r"""
-        python {input.script:q} \
-            --models {params.models:q} \
-            --languages {params.languages:q} \
-            --methods {params.methods:q} \
-            --perturbations {params.perturbations:q} \
-            --results results \
-            --output results/tables \
-            2>&1 | tee {log:q}
-        """
-
-
-rule plot_figures:
-    input:
-        tables=expand(
-            "results/tables/{table}.csv",
-            table=["neurons_by_layer", "perplexity", "output_languages"],
-        ),
-        script=script("plot_figures"),
-        code=code("report/figures.py"),
-    output:
-        report(
-            expand(
-                "results/figures/{model}/{figure}.svg", model=MODELS, figure=FIGURES
-            ),
-            category="Figures",
-            caption="../report/captions/figure.rst",
-        ),
-    log:
-        "results/logs/plot_figures.log",
-    benchmark:
-        "results/timings/plot_figures.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        models=MODELS,
-        languages=LANGUAGES,
-    """
-    Plot where the neurons are, what switching them off does to perplexity, and in which language the models answer.
-    """
-    message:
-        "Plot the figures."
-    shell:
-        r"""
-        python {input.script:q} \
-            --models {params.models:q} \
-            --languages {params.languages:q} \
-            --tables results/tables \
-            --output results/figures \
-            2>&1 | tee {log:q}
-        """
-
-
-rule render_report:
-    input:
-        tables=expand("results/tables/{table}.csv", table=TABLES),
-        figures=expand(
-            "results/figures/{model}/{figure}.svg", model=MODELS, figure=FIGURES
-        ),
-        texts=expand("results/{model}/metrics/text.parquet", model=MODELS),
-        templates=[
-            relative(path)
-            for path in sorted((ROOT / "report" / "templates").iterdir())
-            if path.is_file()
-        ],
-        script=script("render_report"),
-        code=code("report/render.py"),
-    output:
-        report(
-            "results/report/report.html",
-            category="Report",
-            caption="../report/captions/report.rst",
-        ),
-    log:
-        "results/logs/render_report.log",
-    benchmark:
-        "results/timings/render_report.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        config=constant(config),
-    """
-    Render the report: what was run, what was found, and examples side by side.
-    """
     input:
         activations=expand(
             "results/{model}/activations/{language}.safetensors",
             model=MODELS,
             language=LANGUAGES,
         ),
-        neurons=expand(
-            "results/{model}/neurons/{method}.parquet", model=MODELS, method=METHODS
-        ),
+        neurons=expand("results/{model}/neurons/{method}.parquet", model=MODELS, method=METHODS),
         metrics=expand(
             "results/{model}/metrics/{metric}.parquet",
             model=MODELS,
@@ -126,11 +37,7 @@ rule render_report:
         effects=expand(
             "results/{model}/effects/{perturbation}.json",
             model=MODELS,
-            perturbation=[
-                perturbation
-                for perturbation in PERTURBATIONS
-                if perturbation != experiment.BASELINE
-            ],
+            perturbation=[perturbation for perturbation in PERTURBATIONS if perturbation != experiment.BASELINE],
         ),
         script=script("make_tables"),
         code=code("report/tables.py", "metrics/perplexity.py", "metrics/text.py"),
@@ -151,6 +58,85 @@ rule render_report:
         languages=LANGUAGES,
         methods=METHODS,
         perturbations=constant(experiment.describe_all(config)),
+    message:
+        "Write the tables."
+    shell:
+        r"""
+        python {input.script:q} \
+            --models {params.models:q} \
+            --languages {params.languages:q} \
+            --methods {params.methods:q} \
+            --perturbations {params.perturbations:q} \
+            --results results \
+            --output results/tables \
+            2>&1 | tee {log:q}
+        """
+
+
+rule plot_figures:
+    """
+    Plot where the neurons are, what switching them off does to perplexity, and in which language the models answer.
+    """
+    input:
+        tables=expand(
+            "results/tables/{table}.csv",
+            table=["neurons_by_layer", "perplexity", "output_languages"],
+        ),
+        script=script("plot_figures"),
+        code=code("report/figures.py"),
+    output:
+        report(
+            expand("results/figures/{model}/{figure}.svg", model=MODELS, figure=FIGURES),
+            category="Figures",
+            caption="../report/captions/figure.rst",
+        ),
+    log:
+        "results/logs/plot_figures.log",
+    benchmark:
+        "results/timings/plot_figures.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        models=MODELS,
+        languages=LANGUAGES,
+    message:
+        "Plot the figures."
+    shell:
+        r"""
+        python {input.script:q} \
+            --models {params.models:q} \
+            --languages {params.languages:q} \
+            --tables results/tables \
+            --output results/figures \
+            2>&1 | tee {log:q}
+        """
+
+
+rule render_report:
+    """
+    Render the report: what was run, what was found, and examples side by side.
+    """
+    input:
+        tables=expand("results/tables/{table}.csv", table=TABLES),
+        figures=expand("results/figures/{model}/{figure}.svg", model=MODELS, figure=FIGURES),
+        texts=expand("results/{model}/metrics/text.parquet", model=MODELS),
+        templates=[relative(path) for path in sorted((ROOT / "report" / "templates").iterdir()) if path.is_file()],
+        script=script("render_report"),
+        code=code("report/render.py"),
+    output:
+        report(
+            "results/report/report.html",
+            category="Report",
+            caption="../report/captions/report.rst",
+        ),
+    log:
+        "results/logs/render_report.log",
+    benchmark:
+        "results/timings/render_report.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        config=constant(experiment.reported(config)),
     message:
         "Render the report."
     shell:

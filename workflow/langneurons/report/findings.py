@@ -238,8 +238,8 @@ def _dominance_sentence(rows: Sequence[Comparison]) -> str:
             )
         if row.reached:
             problems.append(
-                f"for {row.language}, {row.reached} of {len(row.draws)} random draws had no smaller effect than its own neurons "
-                f"({ratio(row.random_max)} against {ratio(row.own)})"
+                f"for {row.language}, {row.reached} of {len(row.draws)} random draws had at least the effect of its own "
+                f"neurons (up to {ratio(row.random_max)} against {ratio(row.own)})"
             )
         if row.own <= 1:
             problems.append(f"the perplexity of {row.language} did not rise ({ratio(row.own)})")
