@@ -5,17 +5,23 @@ REQUIRED INPUTS: the metrics, neurons and recordings of every model of the run.
 OUTPUTS: results/tables/*.csv, results/figures/<model>/*.svg, results/report/report.html
 """
 
-TABLES = [
-    "recordings",
-    "neurons",
-    "neurons_by_layer",
-    "thresholds",
-    "perplexity",
-    "text",
-    "output_languages",
-    "effects",
-]
-FIGURES = ["layer_profile", "perplexity_ratio", "output_languages"]
+# Tables and figures by file name, with their labels in `snakemake --report`; captions are in report/captions/.
+TABLES = {
+    "recordings": "Recorded text",
+    "neurons": "Neurons by language",
+    "neurons_by_layer": "Neurons by layer",
+    "thresholds": "Thresholds of the selection",
+    "perplexity": "Perplexity",
+    "text": "Answers",
+    "output_languages": "Languages of the answers",
+    "effects": "Proof of effect",
+}
+FIGURES = {
+    "layer_profile": "Where the neurons are",
+    "perplexity_ratio": "Perplexity ratio",
+    "perplexity_spread": "Every perplexity ratio",
+    "output_languages": "Languages of the answers",
+}
 
 
 rule make_tables:
@@ -42,11 +48,15 @@ rule make_tables:
         script=script("make_tables"),
         code=code("report/tables.py", "metrics/perplexity.py", "metrics/text.py"),
     output:
-        report(
-            expand("results/tables/{table}.csv", table=TABLES),
-            category="Tables",
-            caption="../report/captions/table.rst",
-        ),
+        [
+            report(
+                f"results/tables/{table}.csv",
+                category="Tables",
+                caption=f"../report/captions/table_{table}.rst",
+                labels={"table": label},
+            )
+            for table, label in TABLES.items()
+        ],
     log:
         "results/logs/make_tables.log",
     benchmark:
@@ -75,7 +85,7 @@ rule make_tables:
 
 rule plot_figures:
     """
-    Plot where the neurons are, what switching them off does to perplexity, and in which language the models answer.
+    Plot where the neurons of one model are, what switching them off does to perplexity, and in which language it answers.
     """
     input:
         tables=expand(
@@ -83,31 +93,35 @@ rule plot_figures:
             table=["neurons_by_layer", "perplexity", "output_languages"],
         ),
         script=script("plot_figures"),
-        code=code("report/figures.py"),
+        code=code("report/figures.py", "report/looks.py", "report/findings.py"),
     output:
-        report(
-            expand("results/figures/{model}/{figure}.svg", model=MODELS, figure=FIGURES),
-            category="Figures",
-            caption="../report/captions/figure.rst",
-        ),
+        [
+            report(
+                f"results/figures/{{model}}/{figure}.svg",
+                category="Figures",
+                subcategory="{model}",
+                caption=f"../report/captions/figure_{figure}.rst",
+                labels={"model": "{model}", "figure": label},
+            )
+            for figure, label in FIGURES.items()
+        ],
     log:
-        "results/logs/plot_figures.log",
+        "results/logs/plot_figures/{model}.log",
     benchmark:
-        "results/timings/plot_figures.tsv"
+        "results/timings/plot_figures/{model}.tsv"
     conda:
         "../envs/analysis.yaml"
     params:
-        models=MODELS,
         languages=LANGUAGES,
     message:
-        "Plot the figures."
+        "Plot the figures of {wildcards.model}."
     shell:
         r"""
         python {input.script:q} \
-            --models {params.models:q} \
+            --model {wildcards.model:q} \
             --languages {params.languages:q} \
             --tables results/tables \
-            --output results/figures \
+            --output results/figures/{wildcards.model} \
             2>&1 | tee {log:q}
         """
 
@@ -120,14 +134,16 @@ rule render_report:
         tables=expand("results/tables/{table}.csv", table=TABLES),
         figures=expand("results/figures/{model}/{figure}.svg", model=MODELS, figure=FIGURES),
         texts=expand("results/{model}/metrics/text.parquet", model=MODELS),
-        templates=[relative(path) for path in sorted((ROOT / "report" / "templates").iterdir()) if path.is_file()],
+        template=relative(ROOT / "report" / "templates" / "report.html.j2"),
+        style=relative(ROOT / "report" / "templates" / "style.css"),
         script=script("render_report"),
-        code=code("report/render.py"),
+        code=code("report/render.py", "report/findings.py", "report/looks.py"),
     output:
         report(
             "results/report/report.html",
             category="Report",
             caption="../report/captions/report.rst",
+            labels={"page": config["report"]["title"]},
         ),
     log:
         "results/logs/render_report.log",
@@ -136,7 +152,7 @@ rule render_report:
     conda:
         "../envs/analysis.yaml"
     params:
-        config=constant(experiment.reported(config)),
+        config=constant(config),
     message:
         "Render the report."
     shell:
@@ -144,7 +160,8 @@ rule render_report:
         python {input.script:q} \
             --config {params.config:q} \
             --results results \
-            --templates {input.templates[0]:q} \
+            --template {input.template:q} \
+            --style {input.style:q} \
             --output {output:q} \
             2>&1 | tee {log:q}
         """

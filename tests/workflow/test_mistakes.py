@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.numpy
+import torch
 
 from workflow.conftest import Project
 
@@ -162,7 +163,6 @@ def test_truncated_file_between_jobs(finished: Project) -> None:
 
 
 def test_missing_gpu(finished: Project, overlay: dict) -> None:
-    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.fail("this test is for machines without a GPU; deselect it here")
     overlay["models"]["copied"]["gpus"] = 1

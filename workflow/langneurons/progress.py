@@ -10,7 +10,14 @@ from tqdm import tqdm
 
 
 def progress(items: Iterable[Any], description: str, total: int | None = None, unit: str = "it") -> Any:
-    """Show progress over items: a moving bar on a terminal, a line now and then elsewhere."""
+    """Show progress over items: a moving bar on a terminal, now and then elsewhere, and not at all for what is quickly done."""
+    terminal = sys.stderr.isatty()
     return tqdm(
-        items, desc=description, total=total, unit=unit, mininterval=0.2 if sys.stderr.isatty() else 5, file=sys.stderr
+        items,
+        desc=description,
+        total=total,
+        unit=unit,
+        mininterval=0.2 if terminal else 5,
+        delay=0 if terminal else 3,
+        file=sys.stderr,
     )

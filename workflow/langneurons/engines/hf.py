@@ -129,7 +129,7 @@ class HfEngine:
         sums = []
         for batch in self._batches(windows, "perplexity"):
             logits = self.model(input_ids=batch, use_cache=False).logits[:, :-1].float()
-            nll = nn.functional.cross_entropy(logits.transpose(1, 2), batch[:, 1:], reduction="none")
+            nll = logits.logsumexp(-1) - logits.gather(-1, batch[:, 1:, None]).squeeze(-1)
             sums.append(nll.double().sum(dim=1).cpu().numpy())
         nll_sum = np.concatenate(sums) if sums else np.zeros(0)
         if not np.isfinite(nll_sum).all():

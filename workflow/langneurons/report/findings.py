@@ -103,7 +103,7 @@ def table_of(tables: Tables, name: str, model: str) -> pd.DataFrame:
 
 def heading(variant: str, kind: str) -> str:
     """Title of the columns of a variant, over the codes of the languages whose neurons are edited."""
-    words = {"deactivate": "neurons off, those of", "random": "mean of the draws, as many neurons as of"}
+    words = {"deactivate": "neurons off, those of", "random": "mean of draws matched to"}
     return f"{variant}: {words.get(kind, 'neurons edited, those of')}"
 
 
@@ -238,8 +238,8 @@ def _dominance_sentence(rows: Sequence[Comparison]) -> str:
             )
         if row.reached:
             problems.append(
-                f"for {row.language}, {row.reached} of {len(row.draws)} random draws had at least the effect of its own "
-                f"neurons (up to {ratio(row.random_max)} against {ratio(row.own)})"
+                f"for {row.language}, {row.reached} of {len(row.draws)} random draws had at least the effect of "
+                f"its own neurons (up to {ratio(row.random_max)} against {ratio(row.own)})"
             )
         if row.own <= 1:
             problems.append(f"the perplexity of {row.language} did not rise ({ratio(row.own)})")

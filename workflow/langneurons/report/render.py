@@ -270,21 +270,16 @@ def _at(series: pd.Series, key: Any) -> float:
 def examples(texts: pd.DataFrame, config: Json) -> list[Json]:
     """The first prompts of each language, with the answers of some perturbations side by side."""
     result = []
-    answers = texts.set_index(["perturbation", "id"])
+    answers = texts.set_index(["perturbation", "language", "id"])
     for language in config["run"]["languages"]:
         asked = texts[(texts["perturbation"] == experiment.BASELINE) & (texts["language"] == language)]
-        for prompt in asked.head(config["report"]["examples"]).itertuples():
+        for _, prompt in asked.head(config["report"]["examples"]).iterrows():
             shown = []
             for title, perturbation in shown_perturbations(language, config):
-                if (perturbation, prompt.id) in answers.index:
-                    shown.append(
-                        {
-                            "title": title,
-                            "perturbation": perturbation,
-                            **answers.loc[(perturbation, prompt.id)].to_dict(),
-                        }
-                    )
-            result.append({"language": language, "id": prompt.id, "input": prompt.input, "answers": shown})
+                key = (perturbation, language, prompt["id"])
+                if key in answers.index:
+                    shown.append({"title": title, "perturbation": perturbation, **answers.loc[key].to_dict()})
+            result.append({"language": language, "id": prompt["id"], "input": prompt["input"], "answers": shown})
     return result
 
 
