@@ -11,9 +11,10 @@ shell.prefix(f"set -euo pipefail; export PYTHONPATH='{ROOT / 'workflow'}'; ")
 
 from langneurons import config as experiment
 from langneurons.errors import UserError
+from langneurons.validation import validate
 
 try:
-    config.update(experiment.validate(config))
+    config.update(validate(config))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -194,7 +194,7 @@ def test_broken_tokenizer(folder: Path, content: str) -> None:
 
 def test_config_that_is_no_json(folder: Path) -> None:
     (folder / "config.json").write_text("model: llama")
-    with pytest.raises(ModelError, match="tiny' has a config.json that is not JSON"):
+    with pytest.raises(ModelError, match=r"tiny' has a config\.json that is not JSON"):
         load(folder)
 
 

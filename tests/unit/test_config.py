@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from langneurons import config
-from langneurons.config import ConfigError, Job, Perturbation, validate
+from langneurons import config, validation
+from langneurons.config import ConfigError, Job, Perturbation
 from langneurons.errors import UserError
+from langneurons.validation import SCHEMA as SCHEMA_FILE
+from langneurons.validation import validate
 
 Mapping = dict[str, Any]
 
-SCHEMA = yaml.safe_load(config.SCHEMA.read_text(encoding="utf-8"))
+SCHEMA = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
 MINIMAL = {
     "run": {"models": ["small"], "languages": ["en", "de", "tr"]},
     "models": {"small": {"source": "demo", "architecture": "llama"}},
@@ -315,7 +317,7 @@ def test_none_is_the_baselines_name() -> None:
 
 def test_two_variants_of_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """No two names can give one id with kinds whose ids end in a language or a draw; others may come."""
-    monkeypatch.setattr(config, "members", lambda *_: [Perturbation("both-en", "en")])
+    monkeypatch.setattr(validation, "members", lambda *_: [Perturbation("both-en", "en")])
     text = message(
         perturbations={"a": {"kind": "deactivate"}, "b": {"kind": "deactivate"}}, run__perturbations=["a", "b"]
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from langneurons import config as experiment
+from langneurons.validation import SCHEMA, validate
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "config.yaml").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ def schema_keys() -> set[str]:
             for value in node:
                 walk(value)
 
-    walk(yaml.safe_load(experiment.SCHEMA.read_text(encoding="utf-8")))
+    walk(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
     return found
 
 
@@ -39,7 +40,7 @@ def test_every_key_is_documented_in_place() -> None:
 
 def test_written_values_are_the_defaults() -> None:
     """What config.yaml spells out is what a config that says nothing gets, so that neither misleads."""
-    written = experiment.validate(yaml.safe_load(TEXT))
+    written = validate(yaml.safe_load(TEXT))
     bare = {
         "run": {"models": ["llama-demo", "gpt2-demo"], "languages": ["en", "de", "tr"]},
         "models": {
@@ -47,14 +48,14 @@ def test_written_values_are_the_defaults() -> None:
             "gpt2-demo": {"source": "demo", "architecture": "gpt2"},
         },
     }
-    silent = experiment.validate(bare)
+    silent = validate(bare)
     written["run"].pop("perturbations")
     silent["run"].pop("perturbations")
     assert written == silent
 
 
 def test_default_run() -> None:
-    config = experiment.validate(yaml.safe_load(TEXT))
+    config = validate(yaml.safe_load(TEXT))
     assert config["run"]["languages"] == ["en", "de", "tr"]
     assert len(experiment.perturbations(config)) == 1 + 3 + 3 * 5 + 3
     assert experiment.selections(config) == ["lape", "lape-top-0.01"]

@@ -56,7 +56,9 @@ def test_every_requirement_has_a_reason() -> None:
 
 def test_every_conda_environment_of_a_rule_exists() -> None:
     named = {
-        match for path in (ROOT / "rules").glob("*.smk") for match in re.findall(r'"\.\./(envs/\w+\.yaml)"', path.read_text())
+        match
+        for path in (ROOT / "rules").glob("*.smk")
+        for match in re.findall(r'"\.\./(envs/\w+\.yaml)"', path.read_text())
     }
     assert named == {"envs/hf.yaml", "envs/analysis.yaml"}
     assert all((ROOT / path).is_file() for path in named)

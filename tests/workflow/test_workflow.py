@@ -16,7 +16,7 @@ from langneurons import artifacts
 from workflow.conftest import ROOT, Project, copy_project, environment
 
 LIBRARY = ROOT / "workflow" / "langneurons"
-PLUMBING = {"__init__.py", "artifacts.py", "config.py", "errors.py", "progress.py"}
+PLUMBING = {"__init__.py", "artifacts.py", "config.py", "errors.py", "progress.py", "validation.py"}
 """Modules that decide no numbers: reading, writing, validating, reporting progress."""
 DEFAULT_JOBS = 40
 

@@ -1,24 +1,16 @@
-"""The experiment's configuration: validation, defaults and identifiers.
+"""The experiment's identifiers, and typed views of its config: what runs, on which text, and what each job depends on.
 
-Imported by the Snakefile, so only the standard library, PyYAML and jsonschema may be imported here and in what this
-imports: a dry run works without torch. The schema `workflow/schemas/config.schema.yaml` is the one source of types,
-meanings and defaults.
+Imported by the Snakefile, so only the standard library may be imported here and in what this imports: a dry run works
+without torch. Every function takes a config that `langneurons.validation.validate` returned.
 """
 
 from __future__ import annotations
 
-import copy
-import difflib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
-
-from langneurons.corpus.prompts import read_prompts
 from langneurons.errors import UserError
 from langneurons.models.folders import check_folder
 
@@ -26,7 +18,6 @@ Mapping = dict[str, Any]
 
 BASELINE = "none"
 SPLITS = ("train", "valid", "test")
-SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 DEMO = Path(__file__).parent / "demo"
 DEMO_MODEL_FILES = (
     "config.json",
@@ -83,165 +74,6 @@ class Job:
     def edits(self) -> tuple[str, ...]:
         """The members that edit neurons; none for the baseline."""
         return () if self.variant == BASELINE else self.members
-
-
-# -- validation -------------------------------------------------------------------------------------------------------
-
-
-def validate(config: Mapping) -> Mapping:
-    """Return the configuration with all defaults filled in.
-
-    Raises:
-        UserError: naming the key, what was expected and what to do.
-    """
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    _check_keys(config)
-    config = json.loads(json.dumps(config))  # plain containers; a copy
-    validator = jsonschema.Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
-    if errors:
-        raise ConfigError(_explain(errors[0]))
-    config = _with_defaults(config, schema, schema)
-    _cross_check(config)
-    return config
-
-
-def _check_keys(value: Any, path: str = "") -> None:
-    """Refuse keys that are no strings, which JSON would quietly turn into strings."""
-    if isinstance(value, list):
-        for index, below in enumerate(value):
-            _check_keys(below, f"{path}{index}.")
-    elif isinstance(value, dict):
-        for key, below in value.items():
-            if not isinstance(key, str):
-                raise ConfigError(
-                    f"config key '{path}{key}' is no text: YAML reads an unquoted no, on, yes, off or number as "
-                    'something else. Write the key in quotes, such as "no".'
-                )
-            _check_keys(below, f"{path}{key}.")
-
-
-def _with_defaults(value: Any, schema: Mapping, root: Mapping) -> Any:
-    """Fill in the defaults of a JSON schema, also behind references and conditions."""
-    for part in _applying(value, schema, root):
-        if not isinstance(value, dict):
-            continue
-        properties = part.get("properties", {})
-        for key, below in properties.items():
-            if key not in value and "default" in _resolve(below, root):
-                value[key] = copy.deepcopy(_resolve(below, root)["default"])
-            if key in value:
-                value[key] = _with_defaults(value[key], below, root)
-        below = part.get("additionalProperties")
-        if isinstance(below, dict):
-            for key in value.keys() - properties.keys():
-                value[key] = _with_defaults(value[key], below, root)
-    return value
-
-
-def _resolve(schema: Mapping, root: Mapping) -> Mapping:
-    """The schema with its `$ref` replaced; keys beside the reference win."""
-    if "$ref" not in schema:
-        return schema
-    target = root
-    for part in schema["$ref"].removeprefix("#/").split("/"):
-        target = target[part]
-    return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
-
-
-def _applying(value: Any, schema: Mapping, root: Mapping) -> Iterator[Mapping]:
-    """The schemas that hold for a value: the fulfilled conditions first, since they are more specific."""
-    schema = _resolve(schema, root)
-    for condition in schema.get("allOf", []):
-        if jsonschema.Draft202012Validator(condition["if"]).is_valid(value):
-            yield from _applying(value, condition["then"], root)
-    yield schema
-
-
-def _explain(error: Any) -> str:
-    """One sentence for one `jsonschema.ValidationError`."""
-    path = [str(part) for part in error.absolute_path]
-    key = ".".join(path)
-    where = f"config key '{key}'" if key else "the config"
-    about = f" ({error.schema['description'].rstrip('.')})" if "description" in error.schema else ""
-    match error.validator:
-        case "additionalProperties":
-            known = sorted(error.schema.get("properties", {}))
-            extra = sorted(set(error.instance) - set(known))[0]
-            close = difflib.get_close_matches(extra, known, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            return f"config key '{'.'.join([*path, extra])}' is unknown.{hint} Known keys here: {', '.join(known)}."
-        case "required":
-            missing = sorted(set(error.validator_value) - set(error.instance))[0]
-            return f"config key '{'.'.join([*path, missing])}' is missing."
-        case "enum":
-            choices = ", ".join(str(choice) for choice in error.validator_value)
-            return f"{where} is {error.instance!r}; choose one of: {choices}."
-        case "type" if isinstance(error.instance, bool) and "string" in str(error.validator_value):
-            return (
-                f"{where} is {error.instance}: YAML reads an unquoted no, on, yes or off as a truth value. "
-                f'Write it in quotes, such as "no".'
-            )
-        case "type":
-            return f"{where} is {error.instance!r}, but must be of type {error.validator_value}{about}."
-        case "pattern":
-            return f"{where}: {error.instance!r} is not allowed{about}; it must match {error.validator_value}."
-        case _:
-            return f"{where}: {error.message}{about}."
-
-
-def _cross_check(config: Mapping) -> None:
-    """Check what a schema cannot: names that must exist elsewhere, and how many there are."""
-    run = config["run"]
-    for key, catalogue in (("models", config["models"]), ("perturbations", config["perturbations"])):
-        for index, name in enumerate(run[key]):
-            if name not in catalogue:
-                raise ConfigError(
-                    f"config key 'run.{key}[{index}]' names '{name}', which is no entry of '{key}'. "
-                    f"Entries there: {', '.join(sorted(catalogue)) or 'none'}."
-                )
-    if len(run["languages"]) < 2:
-        raise ConfigError(
-            f"config key 'run.languages' names only '{run['languages'][0]}'. LAPE compares languages: with one "
-            "language every neuron has entropy 0 and the selection would be arbitrary. Name at least two."
-        )
-    if BASELINE in config["perturbations"]:
-        raise ConfigError(f"config key 'perturbations.{BASELINE}': this name is kept for the baseline. Choose another.")
-    share = config["corpora"]["share"]
-    if share["valid"] + share["test"] >= 1:
-        raise ConfigError("config key 'corpora.share': valid and test together must leave something to train on.")
-    for name in run["models"]:
-        for language in [*run["languages"], *config["models"][name].get("languages", [])]:
-            _check_language(config, language)
-        model_files(config, name)
-    ids = [member.id for variant in run["perturbations"] for member in members(config, variant)]
-    for perturbation in ids:
-        if ids.count(perturbation) > 1:
-            raise ConfigError(
-                f"config key 'perturbations': two variants give the perturbation '{perturbation}'. Rename one of them."
-            )
-    names = [job.name for job in jobs(config)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"config key 'perturbations': two variants give the job '{name}'. Rename one of them.")
-
-
-def _check_language(config: Mapping, language: str) -> None:
-    if corpus(config, language)["source"] == "embedded" and language not in embedded_languages():
-        raise ConfigError(
-            f"language '{language}' has no corpus: the embedded one holds {', '.join(embedded_languages())}. Name a "
-            f"source in 'corpora.languages.{language}', such as {{source: files, path: \"texts/{language}/*.txt\"}}."
-        )
-    if language not in config["run"]["languages"]:
-        return
-    path = prompt_path(config, language)
-    if path is None:
-        raise ConfigError(
-            f"language '{language}' has no prompts: name a text file with one question per line in "
-            f"'generation.prompts.{language}'."
-        )
-    settings = config["generation"]
-    read_prompts(path, language, settings["validation_prompts"], settings["split"])
 
 
 # -- views ------------------------------------------------------------------------------------------------------------

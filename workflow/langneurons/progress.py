@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 def progress(items: Iterable[Any], description: str, total: int | None = None, unit: str = "it") -> Any:
-    """Show progress over items: a moving bar on a terminal, now and then elsewhere, and not at all for what is quickly done."""
+    """Show progress over items: a moving bar on a terminal; elsewhere now and then, if it takes long."""
     terminal = sys.stderr.isatty()
     return tqdm(
         items,
