@@ -19,7 +19,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: setup ## Set up, run the default experiment, and name the report
-	snakemake --cores $(CORES)
+	snakemake --cores $(CORES) --quiet host reason
 	@echo
 	@echo "The report: $(abspath results/report/report.html)"
 

@@ -32,3 +32,5 @@ rule all:
     input:
         combinations(),
         "results/report/report.html",
+    message:
+        "Every combination is measured. The report: results/report/report.html"

@@ -152,7 +152,7 @@ rule render_report:
     conda:
         "../envs/analysis.yaml"
     params:
-        config=constant(config),
+        config=constant(experiment.reported(config)),
     message:
         "Render the report."
     shell:

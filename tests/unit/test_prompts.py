@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from langneurons.corpus.prompts import Prompt, read_prompts
-from langneurons.corpus.sources import CorpusError
+from langneurons.errors import CorpusError
 
 
 @pytest.fixture

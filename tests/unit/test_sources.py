@@ -15,7 +15,8 @@ import pyarrow.parquet
 import pytest
 
 from langneurons import config
-from langneurons.corpus.sources import CorpusError, Document, documents, split_of
+from langneurons.corpus.sources import Document, documents, split_of
+from langneurons.errors import CorpusError
 
 SHARE = {"valid": 0.2, "test": 0.3}
 

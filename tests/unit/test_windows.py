@@ -15,8 +15,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
-from langneurons.corpus.sources import CorpusError, Document, split_of
+from langneurons.corpus.sources import Document, split_of
 from langneurons.corpus.windows import pack, pack_all
+from langneurons.errors import CorpusError
 
 SHARE = {"valid": 0.2, "test": 0.3}
 BOS, EOS, UNK, PAD = 0, 1, 2, 3

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,9 +22,9 @@ TINY_MODEL = {
     "layers": 2,
     "width": 32,
     "heads": 2,
-    "neurons": 64,
+    "neurons": 96,
     "context": 64,
-    "training_tokens": 20_000,
+    "training_tokens": 60_000,
 }
 TINY = {
     "run": {
@@ -40,7 +41,7 @@ TINY = {
     "generation": {"max_new_tokens": 6, "validation_prompts": 55, "template": "{question}"},
 }
 
-AGGREGATES = {"make_tables": 1, "plot_figures": 1, "render_report": 1}
+AGGREGATES = {"make_tables": 1, "plot_figures": 2, "render_report": 1}
 
 
 @dataclass
@@ -126,8 +127,19 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy in which the tiny experiment has run. Tests must leave it finished."""
-    project = copy_project(tmp_path_factory.mktemp("finished") / "langneurons")
-    project.run()
-    return project
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """A copy in which the tiny experiment has run. Tests must leave it finished.
+
+    The experiment runs once, whichever worker comes first; each worker gets a copy of the outcome.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    with FileLock(shared / "finished.lock"):
+        if not (shared / "finished" / "done").exists():
+            project = copy_project(shared / "finished" / "langneurons")
+            project.run()
+            (shared / "finished" / "done").touch()
+    folder = tmp_path_factory.mktemp("finished") / "langneurons"
+    shutil.copytree(shared / "finished" / "langneurons", folder)
+    return Project(folder)

@@ -101,11 +101,12 @@ def test_new_model(finished: Project) -> None:
         "score_perplexity": 1,
         "score_text": 1,
         **AGGREGATES,
+        "plot_figures": 3,
     }
 
 
 def test_removed_model(finished: Project) -> None:
-    assert finished.stale(config={"run": {"models": ["tiny-gpt2"]}}) == AGGREGATES
+    assert finished.stale(config={"run": {"models": ["tiny-gpt2"]}}) == {**AGGREGATES, "plot_figures": 1}
 
 
 def test_new_variant_of_the_same_selection(finished: Project) -> None:

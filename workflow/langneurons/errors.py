@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Bad input. The message names the key, file or language, what was expected and what to do."""
 
 
+class CorpusError(UserError):
+    """Text that cannot be used, with the file and the remedy."""
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script's main; a user's mistake ends it with its message and exit code 1."""
     try:

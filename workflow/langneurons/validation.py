@@ -26,6 +26,7 @@ from langneurons.config import (
     members,
     model_files,
     prompt_path,
+    source_files,
 )
 from langneurons.corpus.prompts import read_prompts
 
@@ -176,6 +177,7 @@ def _check_language(config: Mapping, language: str) -> None:
             f"language '{language}' has no corpus: the embedded one holds {', '.join(embedded_languages())}. Name a "
             f"source in 'corpora.languages.{language}', such as {{source: files, path: \"texts/{language}/*.txt\"}}."
         )
+    source_files(corpus(config, language), language)
     if language not in config["run"]["languages"]:
         return
     path = prompt_path(config, language)

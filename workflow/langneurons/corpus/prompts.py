@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from langneurons.corpus.sources import CorpusError
+from langneurons.errors import CorpusError
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from langneurons.errors import UserError
+from langneurons.errors import CorpusError
 
 Settings = dict[str, Any]
-
-
-class CorpusError(UserError):
-    """Text that cannot be used, with the file and the remedy."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from langneurons.corpus.sources import CorpusError, Document, split_of
+from langneurons.corpus.sources import Document, split_of
+from langneurons.errors import CorpusError
 
 DOCUMENTS_PER_BATCH = 64
 

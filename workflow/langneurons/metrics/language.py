@@ -20,14 +20,12 @@ def _detector() -> Any:
 def identify(texts: Sequence[str]) -> list[tuple[str, float]]:
     """The most probable language of each text (ISO 639-1) and its probability.
 
-    A text without letters is `undetermined`, with probability 0.
+    A text without letters, or with two languages equally probable, is `undetermined`, with probability 0.
     """
     result = []
     for values in _detector().compute_language_confidence_values_in_parallel(list(texts)):
-        best = values[0] if values and values[0].value > 0 else None
-        certain = best is not None and (len(values) == 1 or values[0].value > values[1].value)
-        if best is None or not certain:
-            result.append((UNDETERMINED, 0.0))
-        else:
-            result.append((best.language.iso_code_639_1.name.lower(), float(best.value)))
+        # Rounded, since the last digits vary from run to run.
+        first, second = ([round(float(value.value), 6) for value in values] + [0.0, 0.0])[:2]
+        code = values[0].language.iso_code_639_1.name.lower() if first > second else UNDETERMINED
+        result.append((code, first if first > second else 0.0))
     return result

@@ -130,6 +130,8 @@ def perplexity_ratio(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     bar.ax.xaxis.set_major_locator(FixedLocator(ticks(lowest, limit)))
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    assert bar.solids is not None
+    bar.solids.set(rasterized=False, edgecolor="face")  # outlines, not a picture within the picture
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.set_label("perplexity, as a multiple of the unperturbed model's (log scale)")
     return figure
@@ -173,10 +175,10 @@ def _heat_map(axes: Axes, own: pd.DataFrame, languages: Sequence[str], norm: Log
 
 def perplexity_spread(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     """Every single perplexity ratio: a row per edited language and variant, a dot per language read."""
-    edited = table[table["kind"] != "none"]
-    variants = list(dict.fromkeys(edited["variant"]))
-    if not variants:
+    edited = table[table["kind"] != "none"] if "kind" in table else table
+    if edited.empty:
         return notice("No neurons were edited in this run.")
+    variants = list(dict.fromkeys(edited["variant"]))
     names = [(language, variant) for language in languages for variant in variants]
     places = {name: index + index // len(variants) * 0.45 for index, name in enumerate(names)}
     figure = Figure(figsize=(7.6, 1.5 + 0.42 * max(places.values())), layout="constrained")

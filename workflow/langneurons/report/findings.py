@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ Json = dict[str, Any]
 Tables = dict[str, pd.DataFrame]
 
 NAN = float("nan")
+FEW = 4
+"""So many languages are listed one by one in a sentence."""
 OTHER = "other"
 TEXT_COLUMNS = (
     "model",
@@ -90,7 +92,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     """Read a table of the report. Codes such as `nan` (Min Nan) stay text; only empty cells are missing."""
     types = dict.fromkeys(TEXT_COLUMNS, "str")
     try:
-        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip")  # type: ignore[arg-type]
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
 
@@ -177,12 +179,10 @@ def _selection_sentences(model: str, tables: Tables) -> list[str]:
     for row in thresholds.itertuples():
         own = neurons[neurons["method"] == row.method] if not neurons.empty else neurons
         total = row.layers * row.neurons_per_layer
-        counts = [
-            f"{count:,} to {name}" for name, count in zip(own.get("language", []), own.get("neurons", []), strict=True)
-        ]
+        counts = dict(zip(own.get("language", []), own.get("neurons", []), strict=True))
         share = f"{row.selected / total:.1%}"
         sentence = f"{row.selected:,} of the {total:,} feed-forward neurons ({share}) were selected ({row.method})"
-        sentence += f": {join([counts[0].replace(' to ', ' belong to ', 1), *counts[1:]])}." if counts else "."
+        sentence += f": {listed(counts, '{:,}'.format)}." if counts else "."
         if len(own) and own["neurons"].sum() > row.selected:
             sentence += " Some belong to several languages."
         result.append(sentence)
@@ -213,11 +213,11 @@ def _reading_sentences(model: str, comparisons: Sequence[Comparison]) -> list[st
 
 def _effect_sentence(rows: Sequence[Comparison]) -> str:
     """The three numbers to compare."""
-    own = join([f"{ratio(row.own)} ({row.language})" for row in rows])
+    own = listed({row.language: row.own for row in rows}, ratio)
     sentence = f"Switching a language's neurons off multiplied its own perplexity by {own}"
     others = [row.other for row in rows if not pd.isna(row.other)]
     if others:
-        sentence += f" and that of any other language by at most {ratio(max(others))}"
+        sentence += f"; that of any other language by at most {ratio(max(others))}"
     draws = [draw for row in rows for draw in row.draws]
     if not draws:
         return f"{sentence}. There is no random control of the same size."
@@ -267,6 +267,18 @@ def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
     return [f"Answers in the language of the prompt: {join(parts)}."]
 
 
+def listed(values: dict[str, Any], form: Callable[[Any], str]) -> str:
+    """Values with their languages; of many, the smallest, the median and the largest."""
+    if len(values) <= FEW:
+        return join([f"{form(value)} ({language})" for language, value in values.items()])
+    ranked = sorted(values, key=lambda language: values[language])
+    low, middle, high = (ranked[place] for place in (0, (len(ranked) - 1) // 2, -1))
+    return (
+        f"between {form(values[low])} ({low}) and {form(values[high])} ({high}), median {form(values[middle])} "
+        f"({middle})"
+    )
+
+
 def join(parts: Sequence[str]) -> str:
     """An enumeration."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
@@ -304,10 +316,8 @@ def language_shares(table: pd.DataFrame, languages: Sequence[str]) -> tuple[pd.D
         single.assign(label=index.map(labels)).reset_index("perturbation", drop=True).set_index("label", append=True)
     )
     means = single.groupby(["label", "language"], sort=False).mean()
-    places = {label: place for place, label in enumerate(dict.fromkeys(labels.values()))}
-    means = means.sort_index(
-        level="label", key=lambda level: level.map(places) if level.name == "label" else level, sort_remaining=False
-    )
+    wanted = [(label, language) for label in dict.fromkeys(labels.values()) for language in languages]
+    means = means.reindex([key for key in wanted if key in means.index])
     names = [*languages, *(name for name in (OTHER, UNDETERMINED) if name in means)]
     return means.reindex(columns=names, fill_value=0.0), names
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -157,12 +157,13 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    formats = (fixed1, fixed2, fixed3, percent, integer, seconds, small, visible)
+    formats = (fixed1, fixed2, fixed3, percent, integer, seconds, small)
     environment.filters |= {function.__name__: function for function in formats}
     config, tables = inputs.config, inputs.tables
     comparisons = findings.compare(tables, config)
@@ -255,7 +256,7 @@ def share_table(rows: pd.DataFrame, config: Json) -> Json:
     shares, names = language_shares(rows, config["run"]["languages"])
     table = [
         {"label": label, "language": language, "shares": list(row)}
-        for (language, label), row in zip(shares.index, shares.to_numpy(), strict=True)
+        for (label, language), row in zip(shares.index, shares.to_numpy(), strict=True)
     ]
     return {"names": names, "rows": table}
 
@@ -357,10 +358,14 @@ def small(value: Any) -> str:
     return _number(value, ".2g")
 
 
-def visible(text: Any) -> str:
+def visible(text: str) -> str:
     """Text whose control characters, which HTML forbids, are shown as symbols; line ends and tabs stay."""
-    characters: Sequence[str] = [] if text is None or (isinstance(text, float) and pd.isna(text)) else str(text)
-    return "".join(_symbol(character) for character in characters)
+    return "".join(_symbol(character) for character in text)
+
+
+def _shown(value: Any) -> Any:
+    """What the template prints of a value, before escaping."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _symbol(character: str) -> str:

@@ -1,0 +1,280 @@
+"""Figures: the drawn values, one look per language, and SVG that repeats byte for byte."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from langneurons.report import figures, findings, looks
+
+LANGUAGES = ["en", "de"]
+TWELVE = ["en", "de", "tr", "zh", "fr", "es", "vi", "id", "ja", "ar", "fi", "sw"]
+
+
+def members(languages: Sequence[str], draws: int = 2) -> list[dict[str, object]]:
+    """The baseline, one deactivation per language, and random draws."""
+    none = {"perturbation": "none", "variant": "none", "kind": "none", "edited_language": np.nan, "draw": np.nan}
+    rows = [none]
+    for kind, language, draw in product(("deactivate", "random"), languages, range(1, draws + 1)):
+        name = f"{kind}-{language}" + (f"-{draw}" if kind == "random" else "")
+        row = {"perturbation": name, "variant": kind, "kind": kind, "edited_language": language}
+        rows += [row | {"draw": float(draw) if kind == "random" else np.nan}] if kind == "random" or draw == 1 else []
+    return rows
+
+
+def perplexity(languages: Sequence[str] = LANGUAGES) -> pd.DataFrame:
+    """Own language 1.5, another 1.1; random draws 1.02 and 1.06; the baseline 1."""
+    rows = []
+    for member, language in product(members(languages), languages):
+        edited = 1.5 if member["edited_language"] == language else 1.1
+        drawn = 0.98 + 0.04 * float(member["draw"])  # type: ignore[arg-type]
+        ratio = {"none": 1.0, "deactivate": edited, "random": drawn}[str(member["kind"])]
+        rows.append(member | {"model": "m", "language": language, "perplexity": 20 * ratio, "ratio": ratio})
+    return pd.DataFrame(rows)
+
+
+def by_layer(languages: Sequence[str], layers: int, methods: Sequence[str] = ("lape",)) -> pd.DataFrame:
+    """`layer + place of the language` neurons everywhere; a second method has 100 more."""
+    rows = [
+        {"model": "m", "method": method, "language": language, "layer": layer, "neurons": layer + place + 100 * extra}
+        for extra, method in enumerate(methods)
+        for place, language in enumerate(languages)
+        for layer in range(layers)
+    ]
+    return pd.DataFrame(rows)
+
+
+def answers(languages: Sequence[str] = LANGUAGES) -> pd.DataFrame:
+    """Unperturbed all in the prompt's language; edited 70 % in it, 20 % Latin, 10 % undetermined; random by draw."""
+    rows = []
+    for member, language in product(members(languages), languages):
+        shares = {
+            "none": {language: 1.0},
+            "deactivate": {language: 0.7, "la": 0.2, "undetermined": 0.1},
+            "random": {language: 1.0 if member["draw"] == 1 else 0.5, "la": 0.0 if member["draw"] == 1 else 0.5},
+        }[str(member["kind"])]
+        rows += [
+            member | {"model": "m", "language": language, "output_language": name, "share": share}
+            for name, share in shares.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+TABLES = {"neurons_by_layer": lambda names: by_layer(names, 4), "perplexity": perplexity, "output_languages": answers}
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+# -- SVG -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("languages", [LANGUAGES, TWELVE], ids=["two", "twelve"])
+def test_svg_is_reproducible_and_self_contained(name: str, languages: list[str]) -> None:
+    source, draw = figures.FIGURES[name]
+    table = TABLES[source](languages)
+    first, second = (figures.plot(table, draw, languages) for _ in range(2))
+    assert first == second
+    root = ElementTree.fromstring(first)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "<dc:date>" not in first
+    # Text is outlines: no font is needed. References stay inside the file.
+    assert not root.findall(".//{http://www.w3.org/2000/svg}text")
+    references = [value for element in root.iter() for key, value in element.items() if key.endswith("href")]
+    assert references
+    assert all(value.startswith("#") for value in references)
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figure_without_rows_says_so(name: str) -> None:
+    source, draw = figures.FIGURES[name]
+    assert ElementTree.fromstring(figures.plot(pd.DataFrame(), draw, LANGUAGES)) is not None
+    shown = draw(TABLES[source](LANGUAGES).iloc[:0], LANGUAGES)
+    assert len(shown.texts) == 1
+    assert not shown.axes
+
+
+def test_style_does_not_leak() -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    figures.plot(perplexity(), figures.perplexity_ratio, LANGUAGES)
+    assert dict(mpl.rcParams) == before
+
+
+# -- looks -----------------------------------------------------------------------------------------------------------
+
+
+def test_languages_look_different() -> None:
+    names = [f"l{index}" for index in range(24)]
+    drawn = {(looks.look(name, names).colour, looks.look(name, names).hatch) for name in names}
+    assert len(drawn) == 24
+    assert looks.look("l3", names) == looks.look("l3", names[:5])
+    assert not {looks.look(name, names).colour for name in names} & set(looks.GREYS.values())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (123456.0, "1e+05"), (math.nan, "–"), (math.inf, "∞")],
+)
+def test_number(value: float, text: str) -> None:
+    assert looks.number(value) == text
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.99, 1.14), (1.0, 1.05), (0.5, 30.0), (1.0, 4e5)])
+def test_ticks_are_few_and_hold_one(low: float, high: float) -> None:
+    ticks = looks.ticks(low, high)
+    assert 1.0 in ticks
+    assert 2 <= len(ticks) <= 10
+    assert ticks == sorted(ticks)
+
+
+def test_text_contrasts_with_its_background() -> None:
+    assert looks.readable_on((1.0, 1.0, 1.0)) == "#111111"
+    assert looks.readable_on((0.1, 0.0, 0.0)) == "#ffffff"
+
+
+# -- layers ----------------------------------------------------------------------------------------------------------
+
+
+def test_layer_profile_draws_the_first_method() -> None:
+    figure = figures.layer_profile(by_layer(LANGUAGES, 3, ["lape", "lape-top-0.1"]), LANGUAGES)
+    heights = [bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
+    assert heights == [0, 1, 2, 1, 2, 3]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == LANGUAGES
+
+
+def test_many_layers_get_a_panel_per_language_in_percent() -> None:
+    figure = figures.layer_profile(by_layer(TWELVE, 80), TWELVE)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(panels) == 12
+    assert panels[0].get_title(loc="left") + panels[0].get_title() == "en: 3,160 neurons"
+    for axes in panels:
+        assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(100)  # type: ignore[attr-defined]
+
+
+def test_a_language_without_neurons_has_an_empty_panel() -> None:
+    table = by_layer(TWELVE, 80)
+    table.loc[table["language"] == "de", "neurons"] = 0
+    figure = figures.layer_profile(table, TWELVE)
+    assert {bar.get_height() for bar in figure.axes[1].patches} == {0.0}  # type: ignore[attr-defined]
+
+
+def test_no_neuron_at_all() -> None:
+    table = by_layer(LANGUAGES, 3).assign(neurons=0)
+    assert figures.layer_profile(table, LANGUAGES).texts[0].get_text() == "No neuron was selected."
+
+
+# -- perplexity ------------------------------------------------------------------------------------------------------
+
+
+def test_heat_maps_print_ratios_and_the_largest_draw() -> None:
+    figure = figures.perplexity_ratio(perplexity(), LANGUAGES)
+    edits, controls = figure.axes[0], figure.axes[1]
+    assert [text.get_text() for text in edits.texts] == ["1.50", "1.10", "1.10", "1.50"]
+    # Mean of the draws 1.02 and 1.06, and the larger of them.
+    assert [text.get_text() for text in controls.texts] == ["1.04", "max 1.06"] * 4
+    assert edits.collections[0].norm.vmax == controls.collections[0].norm.vmax  # type: ignore[attr-defined]
+    assert edits.yaxis_inverted()
+
+
+def test_rows_are_edited_languages_and_columns_languages_read() -> None:
+    table = perplexity()
+    table.loc[(table["perturbation"] == "deactivate-en") & (table["language"] == "de"), "ratio"] = 1.33
+    axes = figures.perplexity_ratio(table, LANGUAGES).axes[0]
+    place = next(text.get_position() for text in axes.texts if text.get_text() == "1.33")
+    assert place == (1.5, 0.5)  # column de, row en
+    assert [label.get_text() for label in axes.get_xticklabels()] == LANGUAGES
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_heat_map_of_a_ratio_that_is_no_number(value: float) -> None:
+    table = perplexity()
+    table.loc[table["perturbation"] == "deactivate-en", "ratio"] = value
+    figure = figures.perplexity_ratio(table, LANGUAGES)
+    assert texts(figure)[:2] == [looks.number(value)] * 2
+    assert figures.plot(table, figures.perplexity_ratio, LANGUAGES)
+    assert figures.plot(table, figures.perplexity_spread, LANGUAGES)
+
+
+def test_heat_maps_without_a_control() -> None:
+    table = perplexity()
+    figure = figures.perplexity_ratio(table[table["kind"] != "random"], LANGUAGES)
+    assert texts(figure) == ["1.50", "1.10", "1.10", "1.50"]
+
+
+def test_spread_draws_every_ratio_once() -> None:
+    table = perplexity()
+    axes = figures.perplexity_spread(table, LANGUAGES).axes[0]
+    dots = [group for group in axes.collections if isinstance(group, PathCollection)]
+    drawn = sorted(float(place[0]) for group in dots for place in np.asarray(group.get_offsets()))
+    assert drawn == pytest.approx(sorted(table.loc[table["kind"] != "none", "ratio"]))
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["deactivate · en", "random · en", "deactivate · de", "random · de"]
+
+
+# -- languages of the answers ----------------------------------------------------------------------------------------
+
+
+def test_language_shares() -> None:
+    shares, names = findings.language_shares(answers(), LANGUAGES)
+    assert names == ["en", "de", "other", "undetermined"]
+    labels = list(dict.fromkeys(shares.index.get_level_values("label")))
+    assert labels == ["not perturbed", "deactivate-en", "deactivate-de", "random (mean)"]
+    assert shares.loc[("deactivate-en", "de")].tolist() == [0.0, 0.7, 0.2, 0.1]
+    # Of four draws (two per language), two are all in the prompt's language and two half.
+    assert shares.loc[("random (mean)", "en")].tolist() == [0.75, 0.0, 0.25, 0.0]
+
+
+def test_stacked_bars_add_up() -> None:
+    figure = figures.output_languages(answers(), LANGUAGES)
+    for axes in figure.axes:
+        ends: dict[float, float] = {}
+        for bar in axes.patches:
+            assert isinstance(bar, Rectangle)
+            ends[bar.get_y()] = ends.get(bar.get_y(), 0.0) + bar.get_width()
+        assert list(ends.values()) == pytest.approx([100.0] * 4)
+    assert "70" in texts(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["en", "de", "other", "undetermined"]
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_codes_that_look_like_missing_values_stay_text(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("model,language,edited_language,ratio\nnull,nan,,1.5\n", encoding="utf-8")
+    row = findings.read_csv(path).iloc[0]
+    assert (row["model"], row["language"], row["ratio"]) == ("null", "nan", 1.5)
+    assert pd.isna(row["edited_language"])
+
+
+def test_an_empty_file_is_an_empty_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("\n", encoding="utf-8")
+    assert findings.read_csv(path).empty
+
+
+def test_the_script_writes_every_figure(tmp_path: Path) -> None:
+    from scripts import plot_figures
+
+    for name, table in {"neurons_by_layer": by_layer(LANGUAGES, 4), "perplexity": perplexity()}.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    answers().to_csv(tmp_path / "output_languages.csv", index=False)
+    out = tmp_path / "figures"
+    plot_figures.main(["--model", "m", "--languages", *LANGUAGES, "--tables", str(tmp_path), "--output", str(out)])
+    assert sorted(path.stem for path in out.iterdir()) == sorted(figures.FIGURES)
+    assert all(re.search(r"</svg>\s*$", path.read_text(encoding="utf-8")) for path in out.iterdir())

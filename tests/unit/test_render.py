@@ -1,0 +1,344 @@
+"""The page: numbers in the right cells, honest sentences, hostile text made harmless, missing parts tolerated."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from langneurons import artifacts
+from langneurons.report import render
+from unit.report_cases import (
+    STYLE,
+    SUMMARY,
+    TEMPLATE,
+    Page,
+    all_tables,
+    answers,
+    config_of,
+    full_page,
+    neurons,
+    page_of,
+)
+
+HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 7 }} \x00\x1b[31m\x85 ' + "w" * 5000
+RTL = "مرحبا بالعالم \u202e abc"
+
+
+# -- numbers in their cells ------------------------------------------------------------------------------------------
+
+
+def test_summary_compares_own_other_and_random() -> None:
+    page, _ = full_page()
+    assert page.row(SUMMARY, "tiny", "en") == ["12", "1.500", "1.100 (de)", "1.040", "1.060", "2", "above both"]
+    assert page.row(SUMMARY, "tiny", "de") == ["9", "1.500", "1.100 (en)", "1.040", "1.060", "2", "above both"]
+
+
+def test_text_tables_have_the_layout_of_the_replication() -> None:
+    page, _ = full_page()
+    header = page.tables["Mean length of the answers (characters)"][1]
+    assert header == ["prompts", "not perturbed", "en", "de", "en", "de"]
+    # Rows of text_metrics: none 100 200, deactivate-en 300 400, random-en-1 500 600, random-en-2 700 800, those of de.
+    # The mean of the draws for en is 600.
+    lengths = page.row("Mean length of the answers (characters)", "en")
+    assert lengths == ["100.0", "300.0", "900.0", "600.0", "1,200.0"]
+    assert page.row("Mean length of the answers (characters)", "de")[1:3] == ["400.0", "1,000.0"]
+    ratios = page.row("Stop-word ratio (of the prompt's language)", "de")
+    assert ratios == ["0.020", "0.040", "0.100", "0.070", "0.130"]
+    assert page.row("Answers in the prompt's language", "en") == ["90.0%", "25.0%", "25.0%", "80.0%", "80.0%"]
+    assert page.row("Answers identical to the unperturbed ones", "en") == ["5.0%"] * 5
+    assert page.row("Empty answers", "de") == ["0.0%"] * 5
+
+
+def test_tables_of_what_was_run() -> None:
+    page, html = full_page()
+    row = ["trained in this run", "TinyForCausalLM", "4", "100", "128", "float32", "cpu", "hf"]
+    assert page.row("Models", "tiny") == row
+    assert page.row("Text whose activations were recorded", "tiny", "de") == ["23,456", "78", "train"]
+    assert page.row("Selected neurons by language", "tiny", "lape", "en") == ["12", "3.0%", "0.500", "0.700"]
+    limits = ["5.0%", "95.0%", "0.613", "60", "20", "20", "0.111", "0.222"]
+    assert page.row("Thresholds of the selection", "tiny", "lape") == limits
+    assert "abc123" in html
+    assert "with uncommitted changes" in page.text
+    assert "torch 9.8.7 and transformers 6.5.4" in page.text
+    assert "repetition_penalty: 1.1" in page.text  # of the whole configuration
+
+
+def test_perplexity_of_every_perturbation() -> None:
+    page, _ = full_page()
+    assert page.row("Perplexity of tiny", "deactivate-de") == ["22.00", "45.00", "1.100", "1.500"]
+    assert page.row("Perplexity of tiny", "random-en-2") == ["21.20", "31.80", "1.060", "1.060"]
+
+
+def test_languages_of_the_answers() -> None:
+    page, _ = full_page()
+    rows = page.tables["Languages of the answers of tiny"]
+    assert rows[0] == ["perturbation", "prompts", "en", "de"]
+    assert rows[1:4] == [
+        ["not perturbed", "en", "100.0%", "0.0%"],
+        ["not perturbed", "de", "0.0%", "100.0%"],
+        ["deactivate-en", "en", "100.0%", "0.0%"],
+    ]
+    assert rows[-1] == ["random (mean)", "de", "0.0%", "100.0%"]
+
+
+def test_effects_are_summed_up() -> None:
+    page, _ = full_page()
+    words = " ".join(page.text.split())
+    assert (
+        "2 edits verified: the error was at most 9e-07, while each changed the blocks' output by at least 0.25" in words
+    )
+    assert "1 perturbation has no neurons to edit." in words
+    assert "random-en-1: the neuron set is empty" in words
+    assert page.row("Edits of tiny", "deactivate-de") == ["9", "2", "9e-07", "0.25", "1.5"]
+
+
+def test_every_link_of_the_contents_has_its_section() -> None:
+    page, _ = full_page()
+    targets = {attributes["id"] for tag, attributes in page.tags if tag == "section"}
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert links == {f"#{target}" for target in targets}
+    assert len(links) == 10
+
+
+# -- untrusted text --------------------------------------------------------------------------------------------------
+
+
+def hostile_page() -> tuple[Page, str]:
+    texts = answers(HOSTILE)
+    texts.loc[texts["language"] == "de", ["input", "output"]] = [f"Q: {HOSTILE}\nA:", RTL]
+    tables = all_tables()
+    tables["effects"]["note"] = HOSTILE
+    config = config_of(report={"title": HOSTILE})
+    return page_of(config=config, tables=tables, texts={"tiny": texts})
+
+
+def test_hostile_text_is_escaped() -> None:
+    page, html = hostile_page()
+    names = {tag for tag, _ in page.tags}
+    assert "script" not in names
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert all("onerror" not in attributes for _, attributes in page.tags)
+    assert not any(attributes.get("src") == "x" for _, attributes in page.tags)
+    assert "{{ 7 * 7 }}" in page.text  # shown as it is, not evaluated
+    assert RTL in page.text
+
+
+def test_control_characters_are_made_visible() -> None:
+    page, html = hostile_page()
+    assert not [character for character in html if ord(character) < 32 and character != "\n"]
+    assert "␀␛[31m\N{REPLACEMENT CHARACTER}" in page.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a\nb\tc", "a\nb\tc"), ("\r\x7f", "␍␡"), ("\ud800x", "\ufffdx"), ("", ""), ("ğ𝄞", "ğ𝄞")],
+)
+def test_visible(text: str, shown: str) -> None:
+    assert render.visible(text) == shown
+
+
+def test_hostile_style_cannot_come_from_values() -> None:
+    page, html = hostile_page()
+    styles = [attributes["style"] for _, attributes in page.tags if attributes.get("style")]
+    assert styles == []
+    assert html.count("</style>") == 1
+
+
+@pytest.mark.parametrize("make", [full_page, hostile_page], ids=["full", "hostile"])
+def test_nothing_is_loaded_from_anywhere(make: Any) -> None:
+    page, _ = make()
+    loading = ("src", "srcset", "href", "xlink:href", "data", "action", "poster", "background")
+    for tag, attributes in page.tags:
+        for key in loading:
+            value = attributes.get(key)
+            assert value is None or value.startswith(("#", "data:image/svg+xml;base64,")), (tag, key, value)
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    assert "url(" not in STYLE
+    assert "@import" not in STYLE
+    policy = next(
+        attributes["content"]
+        for tag, attributes in page.tags
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+# -- examples --------------------------------------------------------------------------------------------------------
+
+
+def test_examples_side_by_side() -> None:
+    shown = render.examples(answers(), config_of(report={"examples": 2}))
+    assert [example["id"] for example in shown] == ["en-1", "en-2", "de-1", "de-2"]
+    names = [answer["perturbation"] for answer in shown[2]["answers"]]
+    assert names == ["none", "deactivate-de", "deactivate-en", "random-de-1"]
+    assert shown[2]["answers"][3]["output"] == "an answer (random-de-1, de-1)"
+
+
+def test_examples_stand_beside_their_detected_language() -> None:
+    page, _ = full_page()
+    words = " ".join(page.text.split())
+    assert "Neurons of en off en, 0.88 an answer (deactivate-en, en-1)" in words
+
+
+def test_the_same_id_in_two_languages() -> None:
+    texts = answers()
+    texts["id"] = texts["id"].str.slice(3)
+    shown = render.examples(texts, config_of(report={"examples": 1}))
+    outputs = [answer["output"] for example in shown for answer in example["answers"][:1]]
+    assert outputs == ["an answer (none, en-1)", "an answer (none, de-1)"]
+
+
+def test_no_examples_wanted() -> None:
+    page, _ = page_of(config=config_of(report={"examples": 0}), texts={"tiny": answers()})
+    assert "asks for no examples" in page.text
+
+
+# -- what is missing -------------------------------------------------------------------------------------------------
+
+
+def test_everything_missing() -> None:
+    page, _ = page_of(provenance={})
+    for words in (
+        "No table of selected neurons was found.",
+        "there is nothing to compare",
+        "The table of recordings is missing.",
+        "The table of neurons is missing.",
+        "The figure layer_profile of tiny is missing.",
+        "The perplexities of tiny are missing.",
+        "The measures of the answers of tiny are missing.",
+        "The languages of the answers of tiny are missing.",
+        "The answers of tiny are missing.",
+        "There are no proofs",
+        "No timings were found.",
+        "Commit unknown",
+    ):
+        assert words in page.text, words
+
+
+@pytest.mark.parametrize("name", sorted(all_tables()))
+@pytest.mark.parametrize("how", ["absent", "empty", "no columns"])
+def test_each_missing_table(name: str, how: str) -> None:
+    tables = all_tables()
+    missing = {"empty": tables[name].iloc[:0], "no columns": pd.DataFrame()}
+    tables = {key: table for key, table in tables.items() if key != name}
+    page, _ = page_of(tables=tables | ({name: missing[how]} if how != "absent" else {}))
+    assert "missing" in page.text
+
+
+def test_no_neuron_selected() -> None:
+    tables = all_tables() | neurons(0, 0)
+    tables["thresholds"] = tables["thresholds"].assign(selected=0, entropy_min=math.nan, entropy_max=math.nan)
+    tables["neurons"] = tables["neurons"].assign(mean_entropy=math.nan, mean_probability=math.nan)
+    page, _ = page_of(tables=tables)
+    assert "0 of the 400 feed-forward neurons (0.0%) were selected" in page.text
+    assert "No neuron belongs to en and de" in page.text
+    assert page.row("Thresholds of the selection", "tiny", "lape")[-2:] == ["–", "–"]
+
+
+# -- timings, provenance, figures ------------------------------------------------------------------------------------
+
+
+def test_timings(tmp_path: Path) -> None:
+    header = "s\th:m:s\tmax_rss\n"
+    for name, content in {
+        "make_tables.tsv": header + "1.5\t0:00:01\t120.0\n",
+        "generate/tiny.none.tsv": header + "10.0\t0:00:10\t500.0\n",
+        "generate/tiny.random.tsv": header + "100.0\t0:01:40\t450.0\n",
+        "short/a.tsv": header + "0.1\t0:00:00\t-\n",
+        "broken/a.tsv": "",
+        "foreign/a.tsv": "something\telse\n1\t2\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    rows = render.summarise_timings(render.read_timings(tmp_path))
+    assert [row["rule"] for row in rows] == ["generate", "make_tables", "short"]
+    assert rows[0] == {
+        "rule": "generate",
+        "jobs": 2,
+        "total": 110.0,
+        "longest": 100.0,
+        "job": "tiny.random",
+        "megabytes": 500.0,
+    }
+    assert render.integer(rows[2]["megabytes"]) == "–"
+    page, _ = page_of(timings=render.read_timings(tmp_path))
+    cells = ["2", "1 min 50 s", "1 min 40 s", "tiny.random", "500"]
+    assert page.row("Wall-clock time and memory by stage", "generate") == cells
+
+
+def test_no_timings(tmp_path: Path) -> None:
+    assert render.summarise_timings(render.read_timings(tmp_path / "absent")) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 01 s"), (7260, "2 h 01 min"), (math.nan, "–")]
+)
+def test_seconds(value: float, text: str) -> None:
+    assert render.seconds(value) == text
+
+
+def test_commit_outside_git_is_unknown(tmp_path: Path) -> None:
+    assert render.git_commit(tmp_path) == ("unknown", False)
+    assert render.git_commit(tmp_path / "absent") == ("unknown", False)
+
+
+def test_commit_and_changes(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ("git", "-C", str(tmp_path), *identity, *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("1", encoding="utf-8")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    head = git("rev-parse", "HEAD")
+    assert render.git_commit(tmp_path) == (head, False)
+    (tmp_path / "file").write_text("2", encoding="utf-8")
+    assert render.git_commit(tmp_path) == (head, True)
+    # A folder inside a foreign repository is not that repository.
+    (tmp_path / "inside").mkdir()
+    assert render.git_commit(tmp_path / "inside") == ("unknown", False)
+
+
+def test_figures_follow_the_dark_scheme() -> None:
+    svg = '<svg width="540.0pt" xmlns="http://www.w3.org/2000/svg"><path style="fill: #1d2227"/></svg>'
+    drawn = render.embed(svg)
+    assert drawn["width"] == 720
+    themed = base64.b64decode(drawn["uri"].removeprefix("data:image/svg+xml;base64,")).decode()
+    assert '[style*="fill: #1d2227"]{fill:#e3e6ea!important}' in themed
+    assert themed.startswith('<svg width="540.0pt" xmlns="http://www.w3.org/2000/svg"><style>@media')
+
+
+def test_figures_have_alternative_texts() -> None:
+    page, _ = full_page()
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 4
+    assert all("tiny" in (image["alt"] or "") for image in images)
+
+
+# -- the script ------------------------------------------------------------------------------------------------------
+
+
+def test_the_script_writes_one_page(tmp_path: Path) -> None:
+    from scripts import render_report
+
+    results = tmp_path / "results"
+    for name, table in all_tables().items():
+        artifacts.write_text(results / "tables" / f"{name}.csv", table.to_csv(index=False))
+    artifacts.write_table(results / "tiny" / "metrics" / "text.parquet", "text-metrics", answers())
+    out = results / "report" / "report.html"
+    files = ["--template", str(TEMPLATE), "--style", str(TEMPLATE.with_name("style.css")), "--output", str(out)]
+    render_report.main(["--config", json.dumps(config_of()), "--results", str(results), *files])
+    page = Page(out.read_text(encoding="utf-8"))
+    assert "an answer (random-de-1, de-1)" in page.text
+    assert page.row("Perplexity of tiny", "deactivate-de") == ["22.00", "45.00", "1.100", "1.500"]
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
