@@ -15,7 +15,7 @@ rule record_activations:
         tokens=f"results/{{model}}/tokens/{{language}}.{config['recording']['split']}.safetensors",
         model=model_files,
         script=script("record_activations"),
-        code=ENGINE_CODE + code("neurons/counting.py"),
+        code=ENGINE_CODE,
     output:
         "results/{model}/activations/{language}.safetensors",
     log:

@@ -71,6 +71,7 @@ ENGINE_CODE = code(
     "interventions.py",
     "models/layouts.py",
     "models/loading.py",
+    "neurons/counting.py",
 )
 CORPUS_CODE = code("corpus/sources.py", "corpus/windows.py")
 

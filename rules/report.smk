@@ -46,7 +46,7 @@ rule make_tables:
             perturbation=[perturbation for perturbation in PERTURBATIONS if perturbation != experiment.BASELINE],
         ),
         script=script("make_tables"),
-        code=code("report/tables.py", "metrics/perplexity.py", "metrics/text.py"),
+        code=code("report/tables.py", "metrics/perplexity.py", "metrics/text.py", "metrics/language.py"),
     output:
         [
             report(
@@ -93,7 +93,7 @@ rule plot_figures:
             table=["neurons_by_layer", "perplexity", "output_languages"],
         ),
         script=script("plot_figures"),
-        code=code("report/figures.py", "report/looks.py", "report/findings.py"),
+        code=code("report/figures.py", "report/looks.py", "report/findings.py", "metrics/language.py"),
     output:
         [
             report(
@@ -137,7 +137,7 @@ rule render_report:
         template=relative(ROOT / "report" / "templates" / "report.html.j2"),
         style=relative(ROOT / "report" / "templates" / "style.css"),
         script=script("render_report"),
-        code=code("report/render.py", "report/findings.py", "report/looks.py"),
+        code=code("report/render.py", "report/findings.py", "report/looks.py", "metrics/language.py"),
     output:
         report(
             "results/report/report.html",
