@@ -56,8 +56,8 @@ def measure(engine: HfEngine, windows: np.ndarray, rounds: int) -> tuple[float, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--windows", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--windows", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

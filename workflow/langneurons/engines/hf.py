@@ -21,6 +21,11 @@ from langneurons.models.loading import load_model, load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.progress import progress
 
+EXACT_TOKENS = 2**24
+"""Counts of a batch are summed in float32, which holds every integer up to this one."""
+BLOCK = 2**18
+"""Numbers per thread that stay in a processor's cache while they are counted."""
+
 
 class HfEngine:
     """A transformers model with its tokenizer."""
@@ -272,20 +277,36 @@ class Recorder:
 
     def _activation(self, layer: int, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         flat = output.flatten(0, -2)
-        if self.positive.shape != flat.shape:
-            self.positive = torch.empty(flat.shape, device=flat.device)
-            self.ones = torch.ones(len(flat), device=flat.device)
-        torch.gt(flat, 0, out=self.positive)
-        # A product with ones is faster than a sum; below 2^24 tokens a batch it counts exactly in float32.
-        self.batch["over_zero", layer] = self.ones @ self.positive
-        self.batch["activation_sum", layer] = self._sum(flat)
+        if len(self.ones) != len(flat):
+            self._allocate(flat)
+        over_zero = torch.zeros(flat.shape[1], device=flat.device)
+        activation_sum = torch.zeros(flat.shape[1], device=flat.device)
+        for block in flat.split(len(self.positive)):
+            positive, ones = self.positive[: len(block)], self.ones[: len(block)]
+            torch.gt(block, 0, out=positive)
+            over_zero.addmv_(positive.T, ones)
+            activation_sum.add_(self._sum(block))
+        self.batch["over_zero", layer] = over_zero
+        self.batch["activation_sum", layer] = activation_sum
+
+    def _allocate(self, flat: torch.Tensor) -> None:
+        """Buffers for a batch of this size; on the CPU for a block of it that stays in the cache."""
+        tokens, neurons = flat.shape
+        if tokens >= EXACT_TOKENS:
+            raise EngineError(f"a batch of {tokens} tokens cannot be counted exactly. Lower the model's batch_size.")
+        fitting = max(BLOCK * torch.get_num_threads() // neurons, 1)
+        rows = min(tokens, fitting) if flat.device.type == "cpu" else tokens
+        self.positive = torch.empty(rows, neurons, device=flat.device)
+        self.ones = torch.ones(tokens, device=flat.device)
 
     def _product(self, layer: int, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.batch["product_sum", layer] = self._sum(inputs[0].flatten(0, -2))
 
     def _sum(self, flat: torch.Tensor) -> torch.Tensor:
         """Sum over tokens in float32."""
-        return self.ones @ flat if flat.dtype == torch.float32 else flat.sum(0, dtype=torch.float32)
+        if flat.dtype != torch.float32:
+            return flat.sum(0, dtype=torch.float32)
+        return self.ones[: len(flat)] @ flat  # a product with ones is faster than a sum
 
     def collect(self, tokens: int) -> None:
         """Add what the hooks left of one batch; every layer must have left something."""
