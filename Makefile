@@ -26,7 +26,8 @@ run: setup ## Set up, run the default experiment, and name the report
 test: setup-dev lint ## Set up and run the tests (offline, no system packages)
 	pytest $(PYTEST) --cov=langneurons --cov-report=term:skip-covered tests
 
-test-system: setup-dev ## Run the tests that install Debian packages (root)
+test-system: setup-dev ## Run the tests that need Debian packages, which it installs (root)
+	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq chromium > /dev/null; }
 	pytest -m system tests
 
 test-slow: setup-dev ## Run the long tests
