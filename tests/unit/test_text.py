@@ -50,7 +50,9 @@ def test_summary_by_hand() -> None:
     assert summary.loc[("none", "en"), "mean_characters"] == (9 + 1) / 2
     assert summary.loc[("none", "en"), "mean_words"] == (3 + 1) / 2
     assert summary.loc[("none", "en"), "mean_tokens"] == (1 + 2) / 2
-    assert summary.loc[("none", "en"), "stop_word_ratio"] == 2 / 4  # over all words of all outputs, not a mean of ratios
+    assert (
+        summary.loc[("none", "en"), "stop_word_ratio"] == 2 / 4
+    )  # over all words of all outputs, not a mean of ratios
     assert summary.loc[("off", "en"), "stop_word_ratio"] == 2 / 3
     assert summary.loc[("off", "en"), "identical_to_baseline"] == 0.5
     assert summary.loc[("off", "en"), "empty"] == 0.5

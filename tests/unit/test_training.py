@@ -18,7 +18,11 @@ from langneurons.demo.training import (
 )
 
 DEMO = DemoModel("gpt2", 300, 1, 16, 2, 32, 16, 16 * 4 * 12, 4)
-TEXTS = ["Ein kleiner Text über Brot und Salz. ", "A short text about bread and salt. ", "Ekmek ve tuz üzerine bir yazı. "] * 40
+TEXTS = [
+    "Ein kleiner Text über Brot und Salz. ",
+    "A short text about bread and salt. ",
+    "Ekmek ve tuz üzerine bir yazı. ",
+] * 40
 
 
 def test_batches_hold_equal_shares_of_every_language() -> None:

@@ -20,7 +20,14 @@ QUIET = [
 
 def browse(page: Path, width: int, profile: Path) -> tuple[str, str]:
     """The page's document after loading, and what the browser logged."""
-    command = ["chromium", *QUIET, f"--user-data-dir={profile}", f"--window-size={width},900", "--dump-dom", page.as_uri()]
+    command = [
+        "chromium",
+        *QUIET,
+        f"--user-data-dir={profile}",
+        f"--window-size={width},900",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout, done.stderr
 

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
 
 from langneurons import artifacts
 from langneurons.corpus.prompts import Prompt, read_prompts
@@ -58,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     interventions = [artifacts.read_intervention(path) for path in args.interventions]
     probe = probe_windows([artifacts.read_tokens(path).windows for path in args.tokens])
     for path, intervention in zip(args.interventions, interventions, strict=True):
-        print(f"verified {path}: {asdict(engine.verify(intervention, probe))}", file=sys.stderr)
+        proof = engine.verify(intervention, probe)
+        print(f"verified {path}: {proof.edited_neurons} neurons in {len(proof.layers)} layers", file=sys.stderr)
     outputs = iter(args.outputs)
     for intervention in progress(interventions or [None], "generating", unit="perturbation"):
         with engine.perturbed(intervention) if intervention else nullcontext():

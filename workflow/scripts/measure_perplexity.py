@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     languages = [artifacts.read_tokens(path).windows for path in args.tokens]
     interventions = [artifacts.read_intervention(path) for path in args.interventions]
     for path, effect, intervention in zip(args.interventions, args.output_effects, interventions, strict=True):
-        print(f"verifying {path}", file=sys.stderr)
         proof = engine.verify(intervention, probe_windows(languages))
+        print(f"verified {path}: {proof.edited_neurons} neurons in {len(proof.layers)} layers", file=sys.stderr)
         artifacts.write_document(effect, "effect", asdict(proof))
     outputs = iter(args.outputs)
     for intervention in interventions or [None]:
