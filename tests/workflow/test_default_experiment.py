@@ -30,8 +30,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("model", ["llama-demo", "gpt2-demo"])
 def test_own_language_suffers_most(tables: Path, model: str) -> None:
-    """Switching a language's neurons off raises its own perplexity more than any other's, and more than random draws do:
-    for the GPT-2-style model more than every draw, for the Llama-style one more than their mean."""
+    """Switching a language's neurons off raises its own perplexity more than any other's, and more than random draws do.
+
+    For the GPT-2-style model more than every draw does, for the Llama-style one more than their mean.
+    """
     ratios = pd.read_csv(tables / "perplexity.csv").query("model == @model")
     for language in ("en", "de", "tr"):
         off = ratios.query("variant == 'deactivate' and edited_language == @language").set_index("language")["ratio"]
