@@ -121,8 +121,8 @@ PUBLISHED = {
     "de": [(1327.300, 0.203), (1252.457, 0.195), (1295.400, 0.205), (833.957, 0.102)],
     "tr": [(471.114, 0.008), (536.686, 0.029), (314.014, 0.002), (453.400, 0.003)],
 }
-"""Mean characters and stop-word ratio of LLaMA-2-7B, unperturbed and with the neurons of en, de, tr off: the table of the
-replication, printed with three digits."""
+"""Mean characters and stop-word ratio of LLaMA-2-7B, unperturbed and with the neurons of en, de, tr off: the table of
+the replication, printed with three digits."""
 
 
 @pytest.mark.parametrize("language", ["en", "de", "tr"])

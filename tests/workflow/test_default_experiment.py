@@ -30,7 +30,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("model", ["llama-demo", "gpt2-demo"])
 def test_own_language_suffers_most(tables: Path, model: str) -> None:
-    """Switching a language's neurons off raises its own perplexity more than any other's, and more than random draws do.
+    """Switching a language's neurons off raises its own perplexity more than any other's, and than random draws do.
 
     For the GPT-2-style model more than every draw does, for the Llama-style one more than their mean.
     """
