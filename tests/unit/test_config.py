@@ -20,6 +20,8 @@ from langneurons.validation import validate
 
 Mapping = dict[str, Any]
 
+TEXTS = str(config.DEMO / "corpus" / "{language}" / "*.txt")
+"""A pattern that matches text of every embedded language."""
 SCHEMA = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
 MINIMAL = {
     "run": {"models": ["small"], "languages": ["en", "de", "tr"]},
@@ -291,7 +293,7 @@ def test_a_language_of_the_training_without_a_corpus() -> None:
 
 
 def test_a_language_without_prompts() -> None:
-    source = {"source": "files", "path": "x/*.txt"}
+    source = {"source": "files", "path": TEXTS.replace("{language}", "en")}
     text = message(run__languages=["en", "fi"], corpora__languages={"fi": source})
     assert text.startswith("language 'fi' has no prompts")
     assert "one question per line" in text
@@ -299,7 +301,7 @@ def test_a_language_without_prompts() -> None:
 
 
 def test_a_language_of_the_training_needs_no_prompts() -> None:
-    source = {"source": "files", "path": "x/*.txt"}
+    source = {"source": "files", "path": TEXTS.replace("{language}", "en")}
     assert valid(models__small__languages=["en", "fi"], corpora__languages={"fi": source})["seed"] == 0
 
 
@@ -512,13 +514,13 @@ def test_canonical_does_not_depend_on_the_order_of_keys() -> None:
 
 def test_the_corpus_of_a_language() -> None:
     checked = valid(
-        corpora__default={"source": "files", "path": "texts/{language}/*.txt"},
+        corpora__default={"source": "files", "path": TEXTS},
         corpora__languages={"tr": {"source": "wikipedia"}, "de": {"source": "wikipedia", "code": "als"}},
     )
-    assert config.corpus(checked, "en")["path"] == "texts/en/*.txt"
+    assert config.corpus(checked, "en")["path"] == TEXTS.replace("{language}", "en")
     assert config.corpus(checked, "tr")["code"] == "tr"
     assert config.corpus(checked, "de")["code"] == "als"
-    assert checked["corpora"]["default"]["path"] == "texts/{language}/*.txt"  # unchanged
+    assert checked["corpora"]["default"]["path"] == TEXTS  # unchanged
     assert config.source_files(config.corpus(checked, "tr"), "tr") == []
 
 
@@ -598,7 +600,7 @@ def test_every_default_fits_its_own_schema() -> None:
             "big": {"source": "hub", "id": "x"},
             "own": {"source": "folder", "path": "x"},
         },
-        corpora__languages={"en": {"source": "files", "path": "x"}, "tr": {"source": "wikipedia"}},
+        corpora__languages={"en": {"source": "files", "path": TEXTS}, "tr": {"source": "wikipedia"}},
     )
     assert validate(json.loads(config.canonical(checked))) == checked
 
