@@ -1,5 +1,6 @@
 """Validation of the config, and the few functions that rules share. No other rule file defines functions."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
-shell.prefix(f"set -euo pipefail; export PYTHONPATH='{ROOT / 'workflow'}'; ")
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'workflow'))}; ")
 
 from langneurons import config as experiment
 from langneurons.errors import UserError
@@ -57,10 +58,12 @@ def relative(path):
 
 
 def script(name):
+    """The command line of a rule."""
     return relative(ROOT / "workflow" / "scripts" / f"{name}.py")
 
 
 def code(*modules):
+    """Modules of the library, relative to it."""
     return [relative(ROOT / "workflow" / "langneurons" / module) for module in modules]
 
 
