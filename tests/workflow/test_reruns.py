@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,23 @@ def test_generation_setting(finished: Project) -> None:
 
 def test_report_setting(finished: Project) -> None:
     assert finished.stale(config={"report": {"title": "Another title"}}) == {"render_report": 1}
+
+
+def test_another_seed_fits_the_default_experiment(finished: Project) -> None:
+    """The splits do not depend on the seed, so a corpus that is large enough stays so."""
+    folder = finished.folder / "results" / "tiny-gpt2" / "model"
+    overlay = {
+        "seed": 1,
+        "run": {"models": ["same"], "languages": ["en", "de", "tr"]},
+        "models": {"same": {"source": "folder", "path": str(folder.relative_to(finished.folder))}},
+        "corpora": {"tokens": {"train": 56_000, "valid": 9_800, "test": 10_000}, "window": 128},
+    }
+    targets = [f"results/same/tokens/{language}.test.safetensors" for language in ("en", "de", "tr")]
+    try:
+        finished.run(*targets, config=overlay)
+        assert len(list((finished.folder / "results" / "same" / "tokens").iterdir())) == 9
+    finally:
+        shutil.rmtree(finished.folder / "results" / "same", ignore_errors=True)
 
 
 def test_other_format_of_one_model(finished: Project) -> None:

@@ -6,7 +6,7 @@ import sys
 
 from langneurons import artifacts
 from langneurons.config import SPLITS, source_files
-from langneurons.corpus.sources import documents
+from langneurons.corpus.sources import SPLIT_SEED, documents
 from langneurons.corpus.windows import pack
 from langneurons.errors import run
 from langneurons.models.loading import load_tokenizer
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = load_tokenizer(args.model["model"], args.model["revision"])
     texts = documents(args.source, source_files(args.source, args.language), args.seed)
     counted = progress(texts, f"tokenizing {args.language}", unit="document")
-    packed = pack(counted, tokenizer, args.window, args.tokens, args.share, args.seed, args.language)
+    packed = pack(counted, tokenizer, args.window, args.tokens, args.share, SPLIT_SEED, args.language)
     for split, path in zip(SPLITS, args.outputs, strict=True):
         windows = packed[split]
         windows.metadata.update(tokenizer=args.model, source=args.source)

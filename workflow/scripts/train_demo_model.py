@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from langneurons.config import source_files
-from langneurons.corpus.sources import documents, split_of
+from langneurons.corpus.sources import SPLIT_SEED, documents, split_of
 from langneurons.corpus.windows import pack_all
 from langneurons.demo.training import DemoModel, build_model, train, train_tokenizer
 from langneurons.errors import run
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         language: [
             document.text
             for document in documents(source, source_files(source, language), args.seed)
-            if split_of(document.key, args.seed, args.share) == "train"
+            if split_of(document.key, SPLIT_SEED, args.share) == "train"
         ]
         for language, source in args.sources.items()
     }

@@ -18,6 +18,9 @@ from langneurons.errors import CorpusError
 
 Settings = dict[str, Any]
 
+SPLIT_SEED = 0
+"""Seeds the splits, apart from the experiment's seed: what is held out is held out in every run."""
+
 
 @dataclass(frozen=True)
 class Document:
