@@ -18,12 +18,14 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/models.smk"
+include: "rules/published.smk"
 include: "rules/corpus.smk"
 include: "rules/activations.smk"
 include: "rules/neurons.smk"
 include: "rules/perturbations.smk"
 include: "rules/perplexity.smk"
 include: "rules/generation.smk"
+include: "rules/audit.smk"
 include: "rules/report.smk"
 
 
@@ -32,5 +34,6 @@ rule all:
     input:
         combinations(),
         "results/report/report.html",
+        "results/report/audit.txt",
     message:
         "Every combination is measured. The report: results/report/report.html"

@@ -22,6 +22,8 @@ rule record_activations:
         "results/logs/record_activations/{model}.{language}.log",
     benchmark:
         "results/timings/record_activations/{model}.{language}.tsv"
+    wildcard_constraints:
+        model=OWN,
     conda:
         "../envs/hf.yaml"
     threads: machine("threads")

@@ -1,5 +1,6 @@
 """Validation of the config, and the few functions that rules share. No other rule file defines functions."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -22,31 +23,62 @@ except UserError as error:
 MODELS = config["run"]["models"]
 LANGUAGES = config["run"]["languages"]
 PERTURBATIONS = experiment.perturbations(config)
-METHODS = experiment.selections(config)
+CONTENTS = {model: experiment.contents(config, model) for model in config["models"]}
+
+
+def one_of(names):
+    """A wildcard constraint."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
 wildcard_constraints:
     model="[a-z0-9][a-z0-9-]*",
     language="[a-z][a-z0-9_]*",
     method="[a-z][a-z0-9.-]*",
-    split="|".join(experiment.SPLITS),
+    split=one_of(experiment.SPLITS),
+
+
+# Models that run here, and models of which there are only the files that others published.
+OWN = one_of(experiment.own_models(config))
+PUBLISHED = one_of(experiment.published_models(config))
 
 
 localrules:
     all,
+    download_published,
+    check_audit,
+
+
+def answers_of(model):
+    """The answers of a model, by perturbation, then language."""
+    return expand(
+        "results/{model}/generations/{perturbation}/{language}.jsonl",
+        model=model,
+        perturbation=CONTENTS[model]["answered"],
+        language=LANGUAGES,
+    )
 
 
 def combinations():
     """Every model x perturbation x language that the run measures."""
-    return expand(
-        [
-            "results/{model}/perplexity/{perturbation}/{language}.parquet",
-            "results/{model}/generations/{perturbation}/{language}.jsonl",
-        ],
-        model=MODELS,
+    windows = expand(
+        "results/{model}/perplexity/{perturbation}/{language}.parquet",
+        model=[model for model in MODELS if CONTENTS[model]["read"]],
         perturbation=PERTURBATIONS,
         language=LANGUAGES,
     )
+    return windows + [file for model in MODELS for file in answers_of(model)]
+
+
+def measurements(model):
+    """What the tables show of a model: all of its measurements, or what its published files hold."""
+    there = CONTENTS[model]
+    files = expand("neurons/{method}.parquet", method=there["methods"])
+    files += ["metrics/perplexity.parquet"] if there["read"] else []
+    files += ["metrics/text.parquet"] if there["answered"] else []
+    if there["read"]:
+        files += [f"effects/{name}.json" for name in PERTURBATIONS if name != experiment.BASELINE]
+    return recordings(model) + [f"results/{model}/{file}" for file in files]
 
 
 # -- code as input: an edited module makes the rules stale whose numbers it determines ---------------------------------
@@ -109,6 +141,28 @@ def or_workflow_error(function, *arguments):
         return function(*arguments)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def published_path(model, name):
+    """Where a file that others published is read: its own place, or where it is downloaded."""
+    return experiment.published_file(config, model, name).path(model)
+
+
+def published_checksum(model, name):
+    """The checksum that the config gives for a published file; empty if none."""
+    return experiment.published_file(config, model, name).sha256
+
+
+def published_shape(model):
+    """Options that name a published model's size, where the config gives it."""
+    known = {key: config["models"][model].get(key) for key in ("layers", "neurons")}
+    return " ".join(f"--{key} {value}" for key, value in known.items() if value is not None)
+
+
+def recordings(model):
+    """The recordings of a model, by language; none of a published one without them."""
+    languages = LANGUAGES if CONTENTS[model]["recorded"] else []
+    return expand("results/{model}/activations/{language}.safetensors", model=model, language=languages)
 
 
 def engine_params(wildcards):

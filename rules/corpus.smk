@@ -25,6 +25,8 @@ rule tokenize_corpus:
         "results/logs/tokenize_corpus/{model}.{language}.log",
     benchmark:
         "results/timings/tokenize_corpus/{model}.{language}.tsv"
+    wildcard_constraints:
+        model=OWN,
     conda:
         "../envs/hf.yaml"
     params:

@@ -40,6 +40,8 @@ for job in experiment.jobs(config):
             f"results/logs/generate_text/{{model}}.{job.name}.log",
         benchmark:
             f"results/timings/generate_text/{{model}}.{job.name}.tsv"
+        wildcard_constraints:
+            model=OWN,
         conda:
             "../envs/hf.yaml"
         threads: machine("threads")
@@ -76,11 +78,7 @@ rule score_text:
     Measure every answer of one model: length, stop words, output language, sameness with the baseline.
     """
     input:
-        generations=expand(
-            "results/{{model}}/generations/{perturbation}/{language}.jsonl",
-            perturbation=PERTURBATIONS,
-            language=LANGUAGES,
-        ),
+        generations=lambda wildcards: answers_of(wildcards.model),
         lists=experiment.stop_word_files(config),
         script=script("score_text"),
         code=code("metrics/text.py", "metrics/language.py"),
@@ -93,7 +91,7 @@ rule score_text:
     conda:
         "../envs/analysis.yaml"
     params:
-        perturbations=PERTURBATIONS,
+        perturbations=lambda wildcards: CONTENTS[wildcards.model]["answered"],
         languages=LANGUAGES,
         stop_words=constant(config["metrics"]["stop_words"]),
     message:

@@ -22,7 +22,7 @@ rule train_demo_model:
     benchmark:
         "results/timings/train_demo_model/{model}.tsv"
     wildcard_constraints:
-        model="|".join(experiment.demo_models(config)) or "(?!)",
+        model=one_of(experiment.demo_models(config)),
     conda:
         "../envs/hf.yaml"
     threads: machine("threads")

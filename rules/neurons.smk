@@ -22,6 +22,8 @@ rule identify_neurons:
         "results/logs/identify_neurons/{model}.{method}.log",
     benchmark:
         "results/timings/identify_neurons/{model}.{method}.tsv"
+    wildcard_constraints:
+        method=one_of(experiment.own_selections(config)),
     conda:
         "../envs/analysis.yaml"
     params:

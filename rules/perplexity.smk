@@ -41,6 +41,8 @@ for job in experiment.jobs(config):
             f"results/logs/measure_perplexity/{{model}}.{job.name}.log",
         benchmark:
             f"results/timings/measure_perplexity/{{model}}.{job.name}.tsv"
+        wildcard_constraints:
+            model=OWN,
         conda:
             "../envs/hf.yaml"
         threads: machine("threads")
@@ -83,6 +85,8 @@ rule score_perplexity:
         "results/logs/score_perplexity/{model}.log",
     benchmark:
         "results/timings/score_perplexity/{model}.tsv"
+    wildcard_constraints:
+        model=OWN,
     conda:
         "../envs/analysis.yaml"
     params:

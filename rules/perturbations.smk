@@ -27,6 +27,8 @@ for variant in config["run"]["perturbations"]:
             f"results/logs/plan_perturbations/{{model}}.{variant}.log",
         benchmark:
             f"results/timings/plan_perturbations/{{model}}.{variant}.tsv"
+        wildcard_constraints:
+            model=OWN,
         conda:
             "../envs/analysis.yaml"
         params:

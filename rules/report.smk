@@ -10,14 +10,18 @@ TABLES = {
     "recordings": "Recorded text",
     "neurons": "Neurons by language",
     "neurons_by_layer": "Neurons by layer",
+    "overlaps": "Overlaps of neurons",
     "thresholds": "Thresholds of the selection",
     "perplexity": "Perplexity",
     "text": "Answers",
     "output_languages": "Languages of the answers",
     "effects": "Proof of effect",
+    "replication": "Beside published numbers",
+    "audit": "Audit",
 }
 FIGURES = {
     "layer_profile": "Where the neurons are",
+    "neuron_overlap": "Neurons that languages share",
     "perplexity_ratio": "Perplexity ratio",
     "perplexity_spread": "Every perplexity ratio",
     "output_languages": "Languages of the answers",
@@ -29,24 +33,17 @@ rule make_tables:
     Write the tables over all models: recordings, neurons, perplexity and its ratio to the baseline, text, output languages.
     """
     input:
-        activations=expand(
-            "results/{model}/activations/{language}.safetensors",
-            model=MODELS,
-            language=LANGUAGES,
-        ),
-        neurons=expand("results/{model}/neurons/{method}.parquet", model=MODELS, method=METHODS),
-        metrics=expand(
-            "results/{model}/metrics/{metric}.parquet",
-            model=MODELS,
-            metric=["perplexity", "text"],
-        ),
-        effects=expand(
-            "results/{model}/effects/{perturbation}.json",
-            model=MODELS,
-            perturbation=[perturbation for perturbation in PERTURBATIONS if perturbation != experiment.BASELINE],
-        ),
+        measurements=[file for model in MODELS for file in measurements(model)],
+        audits=expand("results/{model}/audit.json", model=MODELS),
         script=script("make_tables"),
-        code=code("report/tables.py", "metrics/perplexity.py", "metrics/text.py", "metrics/language.py"),
+        code=code(
+            "report/tables.py",
+            "report/replication.py",
+            "report/reference.csv",
+            "metrics/perplexity.py",
+            "metrics/text.py",
+            "metrics/language.py",
+        ),
     output:
         [
             report(
@@ -66,7 +63,7 @@ rule make_tables:
     params:
         models=MODELS,
         languages=LANGUAGES,
-        methods=METHODS,
+        contents=constant({model: CONTENTS[model] for model in MODELS}),
         perturbations=constant(experiment.describe_all(config)),
     message:
         "Write the tables."
@@ -75,7 +72,7 @@ rule make_tables:
         python {input.script:q} \
             --models {params.models:q} \
             --languages {params.languages:q} \
-            --methods {params.methods:q} \
+            --contents {params.contents:q} \
             --perturbations {params.perturbations:q} \
             --results results \
             --output results/tables \
@@ -90,7 +87,7 @@ rule plot_figures:
     input:
         tables=expand(
             "results/tables/{table}.csv",
-            table=["neurons_by_layer", "perplexity", "output_languages"],
+            table=["neurons_by_layer", "overlaps", "perplexity", "output_languages"],
         ),
         script=script("plot_figures"),
         code=code("report/figures.py", "report/looks.py", "report/findings.py", "metrics/language.py"),
@@ -133,7 +130,7 @@ rule render_report:
     input:
         tables=expand("results/tables/{table}.csv", table=TABLES),
         figures=expand("results/figures/{model}/{figure}.svg", model=MODELS, figure=FIGURES),
-        texts=expand("results/{model}/metrics/text.parquet", model=MODELS),
+        texts=[f"results/{model}/metrics/text.parquet" for model in MODELS if CONTENTS[model]["answered"]],
         template=relative(ROOT / "report" / "templates" / "report.html.j2"),
         style=relative(ROOT / "report" / "templates" / "style.css"),
         script=script("render_report"),

@@ -30,7 +30,7 @@ from langneurons.neurons.counting import ActivationCounts
 
 VERSIONS = {
     "tokens": 1,
-    "activations": 1,
+    "activations": 2,
     "neurons": 1,
     "selection": 1,
     "intervention": 1,
@@ -38,6 +38,7 @@ VERSIONS = {
     "generations": 1,
     "effect": 1,
     "text-metrics": 1,
+    "audit": 1,
 }
 """Format version by kind of artefact. Another version is refused."""
 
@@ -142,23 +143,32 @@ def read_document(path: str | Path, kind: str) -> Json:
 
 
 def write_records(path: str | Path, kind: str, records: list[Json]) -> None:
-    """Write JSON lines; each line repeats the stamp of the whole file, so that a cut file is noticed."""
+    """Write JSON lines, or an array if the name ends in `.json`.
+
+    Each record repeats the stamp of the whole file, so that a cut file is noticed.
+    """
     stamp = _stamp(kind, _digest_json(records))
-    write_text(path, "".join(json.dumps({**record, **stamp}, ensure_ascii=False) + "\n" for record in records))
+    stamped = [{**record, **stamp} for record in records]
+    if Path(path).suffix == ".json":
+        write_text(path, json.dumps(stamped, indent=2, ensure_ascii=False) + "\n")
+    else:
+        write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in stamped))
 
 
 def read_records(path: str | Path, kind: str) -> list[Json]:
     """Read what `write_records` wrote, without the stamps."""
     with _readable(path):
-        lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
-        if not all(isinstance(line, dict) for line in lines):
-            raise ArtifactError(_damaged(path, "a line is no JSON object"))
-        stamps = {(line.pop("format", None), line.pop("sha256", None)) for line in lines}
+        text = Path(path).read_text(encoding="utf-8")
+        array = Path(path).suffix == ".json"
+        records = json.loads(text) if array else [json.loads(line) for line in text.split("\n") if line]
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise ArtifactError(_damaged(path, "a record is no JSON object"))
+        stamps = {(record.pop("format", None), record.pop("sha256", None)) for record in records}
         if len(stamps) != 1:
-            raise ArtifactError(_damaged(path, "its lines do not belong together"))
+            raise ArtifactError(_damaged(path, "its records do not belong together"))
         form, digest = stamps.pop()
-        _check_stamp(path, kind, {"format": form, "sha256": digest}, _digest_json(lines))
-    return lines
+        _check_stamp(path, kind, {"format": form, "sha256": digest}, _digest_json(records))
+    return records
 
 
 # -- typed artefacts --------------------------------------------------------------------------------------------------
@@ -176,14 +186,16 @@ def read_tokens(path: str | Path) -> TokenWindows:
 
 
 def write_activations(path: str | Path, counts: ActivationCounts, metadata: Json) -> None:
-    """Write recorded counts and sums, `[layer, neuron]`."""
+    """Write recorded counts and sums, `[layer, neuron]`; what a published recording lacks is left out."""
     arrays = {
         "over_zero": counts.over_zero,
         "activation_sum": counts.activation_sum,
         "product_sum": counts.product_sum,
+        "half_over_zero": counts.half_over_zero,
         "tokens": np.array(counts.tokens, dtype=np.int64),
+        "half_tokens": None if counts.half_over_zero is None else np.array(counts.half_tokens, dtype=np.int64),
     }
-    write_arrays(path, "activations", arrays, metadata)
+    write_arrays(path, "activations", {name: value for name, value in arrays.items() if value is not None}, metadata)
 
 
 def read_activations(path: str | Path) -> tuple[ActivationCounts, Json]:
@@ -192,17 +204,25 @@ def read_activations(path: str | Path) -> tuple[ActivationCounts, Json]:
     Raises:
         ArtifactError: damaged file, or impossible counts.
     """
-    arrays, metadata = read_arrays(path, "activations")
-    counts = ActivationCounts(
-        over_zero=arrays["over_zero"],
-        activation_sum=arrays["activation_sum"],
-        product_sum=arrays["product_sum"],
-        tokens=int(arrays["tokens"]),
-    )
+    counts, metadata = read_activations_unchecked(path)
     try:
         counts.check()
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from None
+    return counts, metadata
+
+
+def read_activations_unchecked(path: str | Path) -> tuple[ActivationCounts, Json]:
+    """Read recorded counts and sums, possible or not: the audit says what is wrong with them."""
+    arrays, metadata = read_arrays(path, "activations")
+    counts = ActivationCounts(
+        over_zero=arrays["over_zero"],
+        activation_sum=arrays.get("activation_sum"),
+        product_sum=arrays.get("product_sum"),
+        tokens=int(arrays["tokens"]),
+        half_over_zero=arrays.get("half_over_zero"),
+        half_tokens=int(arrays.get("half_tokens", 0)),
+    )
     return counts, metadata
 
 

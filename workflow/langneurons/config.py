@@ -11,12 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from langneurons import publications
 from langneurons.errors import UserError
 from langneurons.models.folders import check_folder
+from langneurons.publications import PublishedFile
 
 Mapping = dict[str, Any]
 
 BASELINE = "none"
+PUBLISHED = "published"
+"""The source of models that others ran, and the name of the selection that is their neuron mask."""
 SPLITS = ("train", "valid", "test")
 DEMO = Path(__file__).parent / "demo"
 DEMO_MODEL_FILES = (
@@ -77,6 +81,16 @@ class Job:
 
 
 # -- views ------------------------------------------------------------------------------------------------------------
+
+
+def published_models(config: Mapping) -> list[str]:
+    """The models of the catalogue of which only files of others are known."""
+    return [name for name, settings in config["models"].items() if settings["source"] == PUBLISHED]
+
+
+def own_models(config: Mapping) -> list[str]:
+    """The models of the catalogue that run here."""
+    return [name for name in config["models"] if name not in published_models(config)]
 
 
 def embedded_languages() -> list[str]:
@@ -200,11 +214,19 @@ def selection(config: Mapping, variant: str) -> str:
     return method if rate in (None, config["identification"]["top_rate"]) else f"{method}-top-{rate:g}"
 
 
-def selections(config: Mapping) -> list[str]:
-    """All neuron selections of the run, the default first."""
+def own_selections(config: Mapping) -> list[str]:
+    """All neuron selections that the run's own models need, the default first."""
     names = [config["identification"]["method"]]
     names += [selection(config, variant) for variant in config["run"]["perturbations"]]
     return list(dict.fromkeys(names))
+
+
+def selections(config: Mapping, model: str) -> list[str]:
+    """The neuron selections of a model, the default first: of a published one what its files allow."""
+    if model in own_models(config):
+        return own_selections(config)
+    settings = config["models"][model]
+    return [config["identification"]["method"]] * ("activations" in settings) + [PUBLISHED] * ("masks" in settings)
 
 
 def selection_rate(config: Mapping, name: str) -> float:
@@ -223,6 +245,41 @@ def describe(config: Mapping, variant: str) -> list[Mapping]:
     """What each perturbation of a variant is, for the jobs that plan it and the tables that show it."""
     kind = config["perturbations"][variant]["kind"]
     return [{**asdict(member), "variant": variant, "kind": kind} for member in members(config, variant)]
+
+
+def contents(config: Mapping, model: str) -> Mapping:
+    """What there is of a model in this run: everything of an own one, of a published one what its files hold."""
+    own = model in own_models(config)
+    settings = config["models"][model]
+    published = [row["id"] for row in describe_all(config) if row["variant"] in settings.get("generations", {})]
+    return {
+        "published": not own,
+        "recorded": own or "activations" in settings,
+        "methods": selections(config, model),
+        "mask_languages": settings.get("masks", {}).get("languages", []),
+        "replicates": settings.get("replicates"),
+        "read": own,
+        "answered": perturbations(config) if own else published,
+    }
+
+
+def answers(config: Mapping, model: str) -> dict[tuple[str, str], PublishedFile]:
+    """The published generations of a model, by perturbation and language of the prompts."""
+    return publications.generation_files(config, model, describe_all(config))
+
+
+def published_file(config: Mapping, model: str, name: str) -> PublishedFile:
+    """A published model's file by its name, such as `masks` or `activations/de`.
+
+    Raises:
+        ConfigError: the model has no such file.
+    """
+    mask = publications.mask_file(config, model)
+    files = [*publications.activation_files(config, model).values(), *answers(config, model).values()]
+    for file in [*files, *([mask] if mask else [])]:
+        if file.name == name:
+            return file
+    raise ConfigError(f"config key 'models.{model}': the published files hold no {name}.")
 
 
 def describe_all(config: Mapping) -> list[Mapping]:

@@ -21,14 +21,18 @@ from langneurons.config import (
     ConfigError,
     Mapping,
     corpus,
+    describe_all,
     embedded_languages,
     jobs,
     members,
     model_files,
+    own_models,
     prompt_path,
     source_files,
 )
 from langneurons.corpus.prompts import read_prompts
+from langneurons.publications import check_files
+from langneurons.report.references import references
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 
@@ -47,8 +51,35 @@ def validate(config: Mapping) -> Mapping:
     if errors:
         raise ConfigError(_explain(errors[0]))
     config = _with_defaults(config, schema, schema)
+    _fill_folder(config)
     _cross_check(config)
     return config
+
+
+def _fill_folder(config: Mapping) -> None:
+    """Replace {folder} in all paths of the config, in place.
+
+    Raises:
+        ConfigError: a path of the run uses it, but the config names no folder.
+    """
+
+    def filled(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: filled(below, f"{key}.{name}") for name, below in value.items()}
+        if not isinstance(value, str) or "{folder}" not in value:
+            return value
+        if config["folder"] is None:
+            raise ConfigError(
+                f"config key '{key}': the path '{value}' needs the key 'folder'. Set it in the config or on the "
+                "command line: --config folder=path/to/the/files"
+            )
+        return value.replace("{folder}", config["folder"])
+
+    chosen = [name for name in config["run"]["models"] if name in config["models"]]
+    config["models"] |= {name: filled(config["models"][name], f"models.{name}") for name in chosen}
+    config["corpora"] = filled(config["corpora"], "corpora")
+    config["generation"]["prompts"] = filled(config["generation"]["prompts"], "generation.prompts")
+    config["metrics"]["stop_words"] = filled(config["metrics"]["stop_words"], "metrics.stop_words")
 
 
 def _check_keys(value: Any, path: str = "") -> None:
@@ -156,9 +187,7 @@ def _cross_check(config: Mapping) -> None:
     if share["valid"] + share["test"] >= 1:
         raise ConfigError("config key 'corpora.share': valid and test together must leave something to train on.")
     for name in run["models"]:
-        for language in [*run["languages"], *config["models"][name].get("languages", [])]:
-            _check_language(config, language)
-        model_files(config, name)
+        _check_model(config, name)
     ids = [member.id for variant in run["perturbations"] for member in members(config, variant)]
     for perturbation in ids:
         if ids.count(perturbation) > 1:
@@ -169,6 +198,22 @@ def _cross_check(config: Mapping) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"config key 'perturbations': two variants give the job '{name}'. Rename one of them.")
+
+
+def _check_model(config: Mapping, name: str) -> None:
+    """Check a model of the run: the text it runs on and its files, or the files that others published."""
+    reference = config["models"][name].get("replicates")
+    if reference is not None and reference not in references():
+        raise ConfigError(
+            f"config key 'models.{name}.replicates' is '{reference}', of which no published numbers are known here. "
+            f"Known: {', '.join(references())}."
+        )
+    if name not in own_models(config):
+        check_files(config, name, describe_all(config))
+        return
+    for language in [*config["run"]["languages"], *config["models"][name].get("languages", [])]:
+        _check_language(config, language)
+    model_files(config, name)
 
 
 def _check_language(config: Mapping, language: str) -> None:

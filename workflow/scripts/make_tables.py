@@ -11,9 +11,9 @@ from langneurons.report import tables
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--contents", type=json.loads, required=True, help="what there is of each model, JSON")
+    parser.add_argument("--models", nargs="+", required=True, help="their order")
     parser.add_argument("--languages", nargs="+", required=True)
-    parser.add_argument("--methods", nargs="+", required=True, help="neuron selections, the default first")
     parser.add_argument("--perturbations", type=json.loads, required=True, help="id, variant, language and draw, JSON")
     parser.add_argument("--results", type=Path, required=True, help="the folder with one folder per model")
     parser.add_argument("--output", type=Path, required=True, help="folder for the tables")
@@ -22,8 +22,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    models = {model: tables.read_model(args.results / model, args.languages, args.methods) for model in args.models}
-    effects = tables.read_effects(args.results, args.models, args.perturbations)
+    models = {
+        model: tables.read_model(args.results / model, args.contents[model], args.languages) for model in args.models
+    }
+    own = [model for model in args.models if args.contents[model]["read"]]
+    effects = tables.read_effects(args.results, own, args.perturbations)
     for name, table in tables.make_tables(models, effects, args.perturbations, args.languages).items():
         artifacts.write_text(
             args.output / f"{name}.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n")

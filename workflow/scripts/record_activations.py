@@ -6,6 +6,7 @@ import json
 from langneurons import __version__, artifacts
 from langneurons.engines import load_engine
 from langneurons.errors import run
+from langneurons.neurons.counting import join_halves
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,7 +24,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     tokens = artifacts.read_tokens(args.tokens)
     engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, batch_size=args.batch_size)
-    counts = engine.record(tokens.windows)
+    windows = tokens.windows
+    counts = engine.record(windows[::2])
+    if len(windows) > 1:
+        counts = join_halves(counts, engine.record(windows[1::2]))
     metadata = {**engine.description, **args.model, "langneurons": __version__, "text": tokens.metadata}
     artifacts.write_activations(args.output, counts, metadata | {"language": tokens.metadata["language"]})
 

@@ -29,3 +29,10 @@ def identify(texts: Sequence[str]) -> list[tuple[str, float]]:
         code = values[0].language.iso_code_639_1.name.lower() if first > second else UNDETERMINED
         result.append((code, first if first > second else 0.0))
     return result
+
+
+def knows(language: str) -> bool:
+    """Whether a language code is one that `identify` can return."""
+    from lingua import Language
+
+    return language in {one.iso_code_639_1.name.lower() for one in Language.all()}

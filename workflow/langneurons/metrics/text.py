@@ -52,8 +52,8 @@ def measure_outputs(outputs: pd.DataFrame, lists: dict[str, frozenset[str]]) -> 
 
     Returns:
         The same rows with `characters`, `words` (split at white space), `stop_words` (words that are in the list of the
-        prompt's language, case kept, as in the replication), `empty`, `identical_to_baseline`, `output_language` and
-        its `confidence`.
+        prompt's language, case kept, as in the replication), `empty`, `identical_to_baseline` (missing where there is
+        no baseline), `output_language` and its `confidence`.
     """
     table = outputs.copy()
     words = table["output"].str.split()
@@ -63,7 +63,12 @@ def measure_outputs(outputs: pd.DataFrame, lists: dict[str, frozenset[str]]) -> 
     table["stop_words"] = [sum(word in lists[language] for word in row) for row, language in pairs]
     table["empty"] = table["output"] == ""
     baseline = table.loc[table["perturbation"] == "none"].set_index("id")["output"]
-    table["identical_to_baseline"] = table["output"] == table["id"].map(baseline)
+    unperturbed = table["id"].map(baseline)
+    same = table["output"] == unperturbed
+    table["identical_to_baseline"] = (
+        same if unperturbed.notna().all() else same.astype("boolean").where(unperturbed.notna())
+    )
+    table["output_tokens"] = pd.to_numeric(table["output_tokens"])  # missing in published answers
     table[["output_language", "confidence"]] = identify(table["output"].tolist())
     return table
 
@@ -90,7 +95,7 @@ def summarise(measured: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
                 "mean_words": group["words"].mean(),
                 "mean_tokens": group["output_tokens"].mean(),
                 "stop_word_ratio": group["stop_words"].sum() / words if words else float("nan"),
-                "identical_to_baseline": group["identical_to_baseline"].mean(),
+                "identical_to_baseline": group["identical_to_baseline"].astype(float).mean(),
                 "empty": group["empty"].mean(),
                 "prompt_language": (group["output_language"] == language).mean(),
                 **shares,

@@ -15,16 +15,21 @@ class ActivationCounts:
 
     over_zero: np.ndarray
     """int64 `[layer, neuron]`: tokens on which the output of the activation function is above zero."""
-    activation_sum: np.ndarray
-    """float64 `[layer, neuron]`: sum of the output of the activation function."""
-    product_sum: np.ndarray
-    """float64 `[layer, neuron]`: sum of the input of the down projection."""
+    activation_sum: np.ndarray | None
+    """float64 `[layer, neuron]`: sum of the output of the activation function; None in published recordings."""
+    product_sum: np.ndarray | None
+    """float64 `[layer, neuron]`: sum of the input of the down projection; None in published recordings."""
     tokens: int
     """Number of tokens."""
+    half_over_zero: np.ndarray | None = None
+    """int64 `[layer, neuron]`: the part of `over_zero` from every other window; None in published recordings."""
+    half_tokens: int = 0
+    """Tokens of that half."""
 
     def check(self) -> None:
         """Raise UserError if the counts cannot be true."""
-        shapes = {self.over_zero.shape, self.activation_sum.shape, self.product_sum.shape}
+        arrays = (self.over_zero, self.activation_sum, self.product_sum, self.half_over_zero)
+        shapes = {array.shape for array in arrays if array is not None}
         if len(shapes) != 1:
             raise UserError(f"the arrays have different shapes: {sorted(shapes)}")
         if self.tokens < 1:
@@ -34,7 +39,8 @@ class ActivationCounts:
                 f"counts reach from {self.over_zero.min()} to {self.over_zero.max()} for {self.tokens} tokens"
             )
         for name in ("activation_sum", "product_sum"):
-            broken = ~np.isfinite(getattr(self, name))
+            values = getattr(self, name)
+            broken = np.zeros(0, dtype=bool) if values is None else ~np.isfinite(values)
             if broken.any():
                 layer, neuron = np.argwhere(broken)[0]
                 raise UserError(
@@ -43,6 +49,31 @@ class ActivationCounts:
                     "Record in a wider number format, such as dtype: bfloat16 or float32."
                 )
 
+    def halves(self) -> tuple[ActivationCounts, ActivationCounts] | None:
+        """The counts of either half of the windows, without sums; None where they were not kept."""
+        if self.half_over_zero is None:
+            return None
+        other = self.over_zero - self.half_over_zero, self.tokens - self.half_tokens
+        return ActivationCounts(self.half_over_zero, None, None, self.half_tokens), ActivationCounts(
+            other[0], None, None, other[1]
+        )
+
     def probability(self) -> np.ndarray:
         """Activation probability, float32 `[layer, neuron]`: the share of tokens with an activation above zero."""
         return (self.over_zero.astype(np.float32) / np.float32(self.tokens)).astype(np.float32)
+
+
+def join_halves(first: ActivationCounts, second: ActivationCounts) -> ActivationCounts:
+    """Add up two recordings with sums, of one half of the windows each; the counts of the first are kept beside."""
+    assert first.activation_sum is not None
+    assert second.activation_sum is not None
+    assert first.product_sum is not None
+    assert second.product_sum is not None
+    return ActivationCounts(
+        over_zero=first.over_zero + second.over_zero,
+        activation_sum=first.activation_sum + second.activation_sum,
+        product_sum=first.product_sum + second.product_sum,
+        tokens=first.tokens + second.tokens,
+        half_over_zero=first.over_zero,
+        half_tokens=first.tokens,
+    )

@@ -20,15 +20,8 @@ FEW = 4
 """So many languages are listed one by one in a sentence."""
 OTHER = "other"
 TEXT_COLUMNS = (
-    "model",
-    "method",
-    "language",
-    "edited_language",
-    "output_language",
-    "perturbation",
-    "variant",
-    "kind",
-    "note",
+    *("model", "method", "language", "edited_language", "output_language", "perturbation", "variant", "kind", "note"),
+    *("other_method", "other_language", "check", "severity", "cell", "sentence", "reference", "source", "quantity"),
 )
 
 

@@ -1,0 +1,1 @@
+"""Whether a model's numbers can be trusted."""

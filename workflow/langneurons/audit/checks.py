@@ -1,0 +1,400 @@
+"""The checks of an audit.
+
+Every check looks for one thing that went wrong in an experiment that others published, in own results as in theirs, and
+answers in a plain sentence. To add a check: a function from `Evidence` to findings, and its name in `CHECKS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from langneurons.audit.evidence import Evidence, Json
+from langneurons.metrics.language import knows
+from langneurons.neurons.counting import ActivationCounts
+from langneurons.neurons.lape import select
+
+FATAL, WARNING, NOTE, PASSED = "fatal", "warning", "note", "passed"
+"""Fatal: the numbers cannot be true. Warning: a conclusion from them may not hold. Note: not checked, or worth knowing.
+Passed: looked for and not found."""
+
+FLAT_ENTROPY = 0.9
+"""Selected neurons of which 95 % have at least this share of the largest possible entropy hardly tell languages apart.
+On the published recordings of LLaMA-2-7B in three languages the share is 0.67, and 0.98 once as many tokens of padding
+are added, on which 30 % of the neurons are active."""
+BUDGET_RATIO = 1.05
+"""Languages whose numbers of tokens differ by more than this factor are unequally measured."""
+ALWAYS_ACTIVE = 0.01
+"""Largest plausible share of neurons that are active on every single token (published LLaMA-2-7B: 0.0001)."""
+BASELINE_SHARE = 0.5
+"""A model that answers less than this share of the prompts in their language cannot be switched away from it."""
+AGREEMENT = 0.5
+"""Smallest share of neurons that must be selected from either half of the text, of all selected from one of them."""
+SMALLEST_WINDOW = 128
+"""Equal numbers of tokens that are multiples of a power of two from here on look like padded windows."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found."""
+
+    check: str
+    severity: str
+    cell: str
+    """What it is about: a language, a variant, `<perturbation>/<language>`; empty for the model as a whole."""
+    sentence: str
+
+
+def audit(evidence: Evidence) -> list[Finding]:
+    """Make every check. A check that cannot be made is a finding itself: the audit never fails."""
+    found = []
+    for name, check in CHECKS.items():
+        try:
+            found += [Finding(name, *rest) for rest in check(evidence)]
+        except Exception as error:  # whatever the files hold, the report must still be written
+            sentence = f"This check could not be made: {type(error).__name__}: {error}"
+            found.append(Finding(name, WARNING, "", sentence))
+    return found
+
+
+Found = Iterator[tuple[str, str, str]]
+"""Severity, cell and sentence."""
+
+
+# -- reading and numbers ----------------------------------------------------------------------------------------------
+
+
+def _files(evidence: Evidence) -> Found:
+    for problem in evidence.problems:
+        yield FATAL, "", problem
+    if not evidence.problems:
+        yield PASSED, "", "Every file could be read, and none is damaged."
+
+
+def _counts(evidence: Evidence) -> Found:
+    if not evidence.recordings:
+        yield NOTE, "", "There are no recordings, so no counts to check."
+        return
+    faults = 0
+    for language, counts in evidence.recordings.items():
+        for sentence in _faults(language, counts):
+            faults += 1
+            yield FATAL, language, sentence
+    if not faults:
+        yield PASSED, "", "No count is negative or above the number of tokens, and no sum is NaN or infinite."
+
+
+def _faults(language: str, counts: ActivationCounts) -> Iterator[str]:
+    above = int((counts.over_zero > counts.tokens).sum())
+    if above:
+        largest = f"up to {counts.over_zero.max():,} of {counts.tokens:,}"
+        yield f"{above:,} neurons were counted active on more tokens of {language} than there are ({largest})."
+    negative = int((counts.over_zero < 0).sum())
+    if negative:
+        yield f"{negative:,} neurons were counted active on a negative number of tokens of {language}."
+    for name, sums in (("activations", counts.activation_sum), ("products", counts.product_sum)):
+        broken = 0 if sums is None else int((~np.isfinite(sums)).sum())
+        if broken:
+            yield f"The summed {name} of {broken:,} neurons on {language} are NaN or infinite."
+
+
+def _always_active(evidence: Evidence) -> Found:
+    if not evidence.recordings:
+        yield NOTE, "", "There are no recordings, so no activation probabilities to check."
+        return
+    shares = {name: float((counts.over_zero == counts.tokens).mean()) for name, counts in evidence.recordings.items()}
+    for language, share in shares.items():
+        if share > ALWAYS_ACTIVE:
+            yield (
+                WARNING,
+                language,
+                f"{share:.1%} of all neurons are active on every single token of {language}. Few tokens, or a count of "
+                "something else than activations above zero, would look like this.",
+            )
+    if max(shares.values()) <= ALWAYS_ACTIVE:
+        yield PASSED, "", f"At most {max(shares.values()):.2%} of the neurons are active on every token of a language."
+
+
+def _losses(evidence: Evidence) -> Found:
+    table = evidence.perplexity
+    if table is None:
+        yield NOTE, "", "Perplexity was not measured."
+        return
+    broken = table[~np.isfinite(table["nll_sum"]) | (table["nll_sum"] < 0) | (table["tokens"] < 1)]
+    for (perturbation, language), group in broken.groupby(["perturbation", "language"], sort=False):
+        cell = f"{perturbation}/{language}"
+        yield FATAL, cell, f"The log-likelihood of {len(group):,} windows of {language} is NaN, infinite or positive."
+    if broken.empty:
+        yield PASSED, "", f"The log-likelihoods of all {len(table):,} windows are finite."
+
+
+# -- the effect of perturbations --------------------------------------------------------------------------------------
+
+
+def _effect(evidence: Evidence) -> Found:
+    """Whether each perturbation changed anything, by cell and by variant.
+
+    In the mGPT part of the replication the edit was made on a copy: all its perturbed answers are the baseline's.
+    """
+    cells = list(_cells(evidence))
+    if not cells:
+        yield NOTE, "", "There is no perturbed output beside a baseline, so no effect to check."
+        return
+    for variant in dict.fromkeys(cell["variant"] for cell in cells):
+        own = [cell for cell in cells if cell["variant"] == variant]
+        if all(cell["nothing"] for cell in own):
+            yield (
+                FATAL,
+                variant,
+                f"Nothing changed under any perturbation of {variant}: all {len(own)} of its outputs equal the "
+                "unperturbed model's. The perturbation did nothing; an edit made on a copy of the activations would "
+                "look like this.",
+            )
+    silent = [cell for cell in cells if cell["nothing"]]
+    for cell in silent:
+        name = f"{cell['id']}/{cell['language']}"
+        what = f"{cell['answers']} answers" if cell["answers"] else "windows"
+        yield (
+            WARNING,
+            name,
+            f"All {what} in {cell['language']} under {cell['id']} equal the unperturbed ones: the perturbation did "
+            "nothing there.",
+        )
+    for cell in cells:
+        if cell["same_text"] and not cell["nothing"]:
+            name = f"{cell['id']}/{cell['language']}"
+            yield (
+                NOTE,
+                name,
+                f"No answer in {cell['language']} changed under {cell['id']}, although the perplexity did.",
+            )
+    if not silent:
+        yield PASSED, "", f"Outputs differ from the unperturbed model's in all {len(cells)} cells."
+
+
+def _cells(evidence: Evidence) -> Iterator[Json]:
+    """Every non-empty perturbation by language: what of its outputs equals the baseline's."""
+    for member in evidence.perturbations:
+        proof = evidence.effects.get(member["id"], {})
+        if member["kind"] == "none" or proof.get("edited_neurons") == 0:
+            continue
+        for language in evidence.languages:
+            answers = _rows(evidence.text, member["id"], language)
+            same_text = None
+            if len(answers) and answers["identical_to_baseline"].notna().all():
+                same_text = bool(answers["identical_to_baseline"].all())
+            losses = _rows(evidence.perplexity, member["id"], language)
+            baseline = _rows(evidence.perplexity, "none", language)
+            same_loss = None
+            if len(losses) and len(baseline):
+                same_loss = bool(np.array_equal(losses["nll_sum"].to_numpy(), baseline["nll_sum"].to_numpy()))
+            known = [same for same in (same_text, same_loss) if same is not None]
+            if known:
+                yield {
+                    **{"id": member["id"], "variant": member["variant"], "language": language},
+                    **{"answers": len(answers), "same_text": same_text, "nothing": all(known)},
+                }
+
+
+def _rows(table: pd.DataFrame | None, perturbation: str, language: str) -> pd.DataFrame:
+    if table is None:
+        return pd.DataFrame()
+    return table[(table["perturbation"] == perturbation) & (table["language"] == language)]
+
+
+# -- the identification -----------------------------------------------------------------------------------------------
+
+
+def _joint_identification(evidence: Evidence) -> Found:
+    """Whether languages were compared at all.
+
+    With one language at a time every entropy is 0, and ties are broken by index: each language gets equally many
+    neurons, all from the lowest layers. The replication's masks are of this kind.
+    """
+    if not evidence.neurons:
+        yield NOTE, "", "There are no selected neurons to check."
+    for method, (table, summary) in evidence.neurons.items():
+        entropies = table["entropy"].dropna()
+        if entropies.empty:
+            yield from _mask_of_one_language(method, table, summary)
+        elif (entropies < 1e-9).all():
+            yield (
+                FATAL,
+                method,
+                f"All neurons of {method} have entropy 0: languages were not compared, and ties decided which neurons "
+                "were selected.",
+            )
+        else:
+            yield PASSED, method, f"The neurons of {method} have different entropies, up to {entropies.max():.3f}."
+
+
+def _mask_of_one_language(method: str, table: pd.DataFrame, summary: Json) -> Found:
+    """A mask holds no entropies; what ties leave behind is equal sizes and the lowest layers."""
+    if table.empty:
+        yield NOTE, method, f"There are no neurons in {method}."
+        return
+    sizes, layers, highest = summary["count_by_language"], summary["layers"], int(table["layer"].max())
+    equal = len(sizes) > 1 and len(set(sizes.values())) == 1
+    low = layers >= 4 and highest < layers / 2
+    if equal and low:
+        yield (
+            WARNING,
+            method,
+            f"Each language has exactly {next(iter(sizes.values())):,} neurons, and all lie in layers 0 to {highest} "
+            f"of {layers}. An identification on one language at a time looks like this: every entropy is 0, and the "
+            "lowest indices win the ties.",
+        )
+    elif equal or low:
+        what = (
+            "each language has equally many neurons" if equal else f"no neuron lies above layer {highest} of {layers}"
+        )
+        yield NOTE, method, f"In {method}, {what}; see whether that is plausible."
+    else:
+        yield PASSED, method, f"Languages have different numbers of neurons in {method}, up to layer {highest}."
+
+
+def _activation_profiles(evidence: Evidence) -> Found:
+    """Whether the selected neurons tell languages apart at all; those that are active on padding do not."""
+    number = len(evidence.recordings)
+    for method, (table, _) in evidence.neurons.items():
+        entropies = table["entropy"].dropna()
+        if number < 2 or entropies.empty:
+            continue
+        share = float(entropies.quantile(0.05)) / math.log(number)
+        if share >= FLAT_ENTROPY:
+            yield (
+                WARNING,
+                method,
+                f"The activation profiles hardly differ between languages: 95 % of the neurons of {method} have at "
+                f"least {share:.0%} of the largest possible entropy. Was padding counted?",
+            )
+        else:
+            yield (
+                PASSED,
+                method,
+                f"The neurons of {method} tell languages apart: 5 % have at most {share:.0%} of the largest possible "
+                "entropy.",
+            )
+        return
+    yield NOTE, "", "There are no entropies to check."
+
+
+def _padding(evidence: Evidence) -> Found:
+    """Whether published counts look like those of padded windows; the mGPT part of the replication counted padding."""
+    tokens = {language: counts.tokens for language, counts in evidence.recordings.items()}
+    if not evidence.published:
+        yield PASSED, "", "Windows are packed here, never padded."
+    elif len(tokens) < 2:
+        yield NOTE, "", "There are no recordings of several languages, so no numbers of tokens to compare."
+    elif len(set(tokens.values())) > 1:
+        yield PASSED, "", "The languages have different numbers of tokens, unlike equally many padded windows."
+    else:
+        number = next(iter(tokens.values()))
+        window = number & -number  # the largest power of two that divides it
+        if window >= SMALLEST_WINDOW:
+            yield (
+                WARNING,
+                "",
+                f"Every language has exactly {number:,} tokens, a multiple of {min(window, 4096):,}. Equally many "
+                "windows, filled up with padding that is counted, look like this.",
+            )
+        else:
+            yield NOTE, "", f"Every language has exactly {number:,} tokens, which is no whole number of usual windows."
+
+
+def _token_budgets(evidence: Evidence) -> Found:
+    tokens = {language: counts.tokens for language, counts in evidence.recordings.items()}
+    if len(tokens) < 2:
+        yield NOTE, "", "There are no recordings of several languages, so no amounts of text to compare."
+        return
+    least, most = min(tokens, key=lambda name: tokens[name]), max(tokens, key=lambda name: tokens[name])
+    if tokens[most] > BUDGET_RATIO * max(tokens[least], 1):
+        yield (
+            WARNING,
+            "",
+            f"Languages were recorded on unequal amounts of text: {tokens[most]:,} tokens of {most}, but "
+            f"{tokens[least]:,} of {least}. Rare activations are then measured less well in {least}.",
+        )
+    else:
+        yield PASSED, "", f"All languages were recorded on about equally many tokens ({tokens[least]:,} or more)."
+
+
+def _stability(evidence: Evidence) -> Found:
+    """Whether either half of the text selects the same neurons."""
+    halves = {language: counts.halves() for language, counts in evidence.recordings.items()}
+    if len(halves) < 2 or not all(halves.values()):
+        yield NOTE, "", "There are no recordings by halves of the text, so whether it was enough text is not known."
+        return
+    keys = ("language", "layer", "neuron")
+    selected: list[set] = []
+    for side in (0, 1):
+        counts = {language: half[side] for language, half in halves.items() if half}
+        chosen = select(counts, evidence.identification["top_rate"], evidence.identification["activation_percentile"])
+        selected.append(set(zip(*(chosen.table[key] for key in keys), strict=True)))
+    either = selected[0] | selected[1]
+    if not either:
+        yield NOTE, "", "No neuron was selected from either half of the text."
+        return
+    share = len(selected[0] & selected[1]) / len(either)
+    if share < AGREEMENT:
+        yield (
+            WARNING,
+            "",
+            f"Too little text: of the neurons that one half of it selects or the other, only {share:.0%} are selected "
+            "from both. Record more tokens.",
+        )
+    else:
+        yield (
+            PASSED,
+            "",
+            f"Of the neurons that one half of the text selects or the other, {share:.0%} are selected from both.",
+        )
+
+
+# -- the answers ------------------------------------------------------------------------------------------------------
+
+
+def _baseline_language(evidence: Evidence) -> Found:
+    """Whether the unperturbed model answers in the prompt's language; if not, there is nothing to switch away from."""
+    text = evidence.text
+    baseline = text[text["perturbation"] == "none"] if text is not None else pd.DataFrame()
+    if baseline.empty:
+        yield NOTE, "", "There are no unperturbed answers."
+        return
+    for language, answers in baseline.groupby("language", sort=False):
+        share = float((answers["output_language"] == language).mean())
+        if not knows(str(language)):
+            yield NOTE, str(language), f"The detector of languages does not know {language}."
+        elif share < BASELINE_SHARE:
+            yield (
+                WARNING,
+                str(language),
+                f"Only {share:.0%} of the {len(answers)} unperturbed answers to prompts in {language} are in that "
+                "language. A claim that a perturbation switches the language has no base there.",
+            )
+        else:
+            yield (
+                PASSED,
+                str(language),
+                f"{share:.0%} of the unperturbed answers to prompts in {language} are in {language}.",
+            )
+
+
+CHECKS: dict[str, Callable[[Evidence], Found]] = {
+    "effect": _effect,
+    "joint-identification": _joint_identification,
+    "activation-profiles": _activation_profiles,
+    "padding": _padding,
+    "counts": _counts,
+    "always-active": _always_active,
+    "log-likelihoods": _losses,
+    "baseline-language": _baseline_language,
+    "token-budgets": _token_budgets,
+    "stability": _stability,
+    "files": _files,
+}
+"""By name, in the order of the report."""
