@@ -495,7 +495,7 @@ def test_selections_are_named_by_their_rate_where_it_differs() -> None:
     checked = valid(perturbations=variants, run__perturbations=["one", "same", "equal", "one-random"])
     names = {variant: config.selection(checked, variant) for variant in variants if variant != "unused"}
     assert names == {"same": "lape", "equal": "lape", "one": "lape-top-0.01", "one-random": "lape-top-0.01"}
-    assert config.selections(checked) == ["lape", "lape-top-0.01"]
+    assert config.own_selections(checked) == config.selections(checked, "small") == ["lape", "lape-top-0.01"]
     assert config.selection_rate(checked, "lape") == 0.05
     assert config.selection_rate(checked, "lape-top-0.01") == 0.01
 
@@ -569,8 +569,15 @@ def keys_of(schema: Mapping, path: str, described: frozenset[str] = frozenset())
         key = f"{path}.{name}" if path else name
         yield key, resolved(below), name in described
         yield from keys_of(below, key)
-    for conditional in schema.get("allOf", []):
-        yield from keys_of(conditional["then"], path, frozenset(properties))
+    branches = [conditional["then"] for conditional in schema.get("allOf", [])]
+    elsewhere = {
+        name
+        for branch in branches
+        for name, below in branch.get("properties", {}).items()
+        if below.keys() - {"default"}
+    }
+    for branch in branches:
+        yield from keys_of(branch, path, frozenset(properties) | elsewhere)
     if isinstance(schema.get("additionalProperties"), dict):
         yield from keys_of(schema["additionalProperties"], f"{path}.*")
 

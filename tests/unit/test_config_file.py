@@ -58,4 +58,4 @@ def test_default_run() -> None:
     config = validate(yaml.safe_load(TEXT))
     assert config["run"]["languages"] == ["en", "de", "tr"]
     assert len(experiment.perturbations(config)) == 1 + 3 + 3 * 5 + 3
-    assert experiment.selections(config) == ["lape", "lape-top-0.01"]
+    assert experiment.selections(config, "gpt2-demo") == ["lape", "lape-top-0.01"]

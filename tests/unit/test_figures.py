@@ -6,7 +6,7 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +71,33 @@ def answers(languages: Sequence[str] = LANGUAGES) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-TABLES = {"neurons_by_layer": lambda names: by_layer(names, 4), "perplexity": perplexity, "output_languages": answers}
+def overlaps(languages: Sequence[str], methods: Sequence[str] = ("lape",)) -> pd.DataFrame:
+    """Each language has 10 neurons more than the one before; all pairs share 5. Methods share 3 of every language."""
+    sizes = {language: 10 * number for number, language in enumerate(languages, 1)}
+    rows = [
+        {"method": method, "language": one, "other_method": method, "other_language": other}
+        | {"neurons": sizes[one], "other_neurons": sizes[other], "shared": 5}
+        for method in methods
+        for one, other in combinations(languages, 2)
+    ]
+    rows += [
+        {"method": one, "language": language, "other_method": other, "other_language": language}
+        | {"neurons": sizes[language], "other_neurons": sizes[language], "shared": 3}
+        for one, other in combinations(methods, 2)
+        for language in languages
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(
+        model="m", jaccard=table["shared"] / (table["neurons"] + table["other_neurons"] - table["shared"])
+    )
+
+
+TABLES = {
+    "neurons_by_layer": lambda names: by_layer(names, 4),
+    "overlaps": overlaps,
+    "perplexity": perplexity,
+    "output_languages": answers,
+}
 
 
 def texts(figure: Figure) -> list[str]:
@@ -154,7 +180,46 @@ def test_layer_profile_draws_the_first_method() -> None:
     figure = figures.layer_profile(by_layer(LANGUAGES, 3, ["lape", "lape-top-0.1"]), LANGUAGES)
     heights = [bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
     assert heights == [0, 1, 2, 1, 2, 3]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == LANGUAGES
+    assert [text.get_text() for text in figure.subfigs[0].legends[0].get_texts()] == LANGUAGES
+    assert len(figure.subfigs) == 1
+
+
+def test_layer_profile_draws_a_published_mask_too_with_its_own_languages() -> None:
+    own, mask = by_layer(LANGUAGES, 3), by_layer(["en", "zh"], 3).assign(method="published")
+    figure = figures.layer_profile(pd.concat([own, mask]), LANGUAGES)
+    named = [[text.get_text() for text in part.legends[0].get_texts()] for part in figure.subfigs]
+    assert named == [["en", "de"], ["en", "zh"]]
+    colours = [
+        {handle.get_facecolor() for handle in part.legends[0].legend_handles[:1]} for part in figure.subfigs
+    ]  # en looks the same in both
+    assert colours[0] == colours[1]
+
+
+def test_overlap_shows_shared_and_own_neurons() -> None:
+    figure = figures.neuron_overlap(overlaps(["en", "de", "tr"]), ["en", "de", "tr"])
+    assert texts(figure) == ["10", "5", "5", "5", "20", "5", "5", "5", "30"]
+    (mesh,) = figure.axes[0].collections
+    shares = np.ma.filled(mesh.get_array(), np.nan).reshape(3, 3)
+    assert shares[0, 1] == pytest.approx(100 * 5 / 25)  # 10 + 20 - 5 in either
+    assert shares[2, 1] == shares[1, 2] == pytest.approx(100 * 5 / 45)
+    assert np.isnan(np.diag(shares)).all()
+
+
+def test_overlap_leaves_out_other_rates_but_not_a_mask() -> None:
+    figure = figures.neuron_overlap(overlaps(LANGUAGES, ["lape", "lape-top-0.01"]), LANGUAGES)
+    assert [axes.get_title() for axes in figure.axes[:-1]] == ["lape"]
+    figure = figures.neuron_overlap(overlaps(LANGUAGES, ["lape", "published"]), LANGUAGES)
+    assert [axes.get_title() for axes in figure.axes[:-1]] == ["lape", "published"]
+
+
+def test_overlap_of_a_mask_with_other_languages_than_the_run() -> None:
+    figure = figures.neuron_overlap(overlaps(["en", "zh", "ja"], ["published"]), ["en", "de"])
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["en", "zh", "ja"]
+
+
+def test_overlap_of_very_many_languages_has_no_numbers() -> None:
+    many = [f"x{number}" for number in range(figures.MAX_LABELLED + 1)]
+    assert texts(figures.neuron_overlap(overlaps(many), many)) == []
 
 
 def test_many_layers_get_a_panel_per_language_in_percent() -> None:
@@ -271,7 +336,8 @@ def test_an_empty_file_is_an_empty_table(tmp_path: Path) -> None:
 def test_the_script_writes_every_figure(tmp_path: Path) -> None:
     from scripts import plot_figures
 
-    for name, table in {"neurons_by_layer": by_layer(LANGUAGES, 4), "perplexity": perplexity()}.items():
+    tables = {"neurons_by_layer": by_layer(LANGUAGES, 4), "overlaps": overlaps(LANGUAGES), "perplexity": perplexity()}
+    for name, table in tables.items():
         table.to_csv(tmp_path / f"{name}.csv", index=False)
     answers().to_csv(tmp_path / "output_languages.csv", index=False)
     out = tmp_path / "figures"

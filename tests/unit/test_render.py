@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from langneurons import artifacts
-from langneurons.report import render
+from langneurons.report import findings, render
 from unit.report_cases import (
+    LANGUAGES,
     STYLE,
     SUMMARY,
     TEMPLATE,
@@ -25,6 +26,7 @@ from unit.report_cases import (
     full_page,
     neurons,
     page_of,
+    text_metrics,
 )
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 7 }} \x00\x1b[31m\x85 ' + "w" * 5000
@@ -104,7 +106,7 @@ def test_every_link_of_the_contents_has_its_section() -> None:
     targets = {attributes["id"] for tag, attributes in page.tags if tag == "section"}
     links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
     assert links == {f"#{target}" for target in targets}
-    assert len(links) == 10
+    assert len(links) == 11
 
 
 # -- untrusted text --------------------------------------------------------------------------------------------------
@@ -243,6 +245,101 @@ def test_no_neuron_selected() -> None:
     assert page.row("Thresholds of the selection", "tiny", "lape")[-2:] == ["–", "–"]
 
 
+# -- models that others ran, the audit, published numbers ------------------------------------------------------------
+
+
+def published_tables() -> dict[str, pd.DataFrame]:
+    """What the files of a model that others ran hold: a mask and answers, no recordings and no perplexity."""
+    nan = math.nan
+    text = text_metrics()[lambda rows: rows["kind"] != "random"]
+    mask = {"top_rate": nan, "activation_bar": nan, "candidates": nan, "requested": nan, "entropy_min": nan}
+    mask |= {"activation_percentile": nan, "entropy_max": nan, "neurons_per_layer": nan, "layers": 4, "selected": 20}
+    tables = all_tables() | neurons() | {"text": text}
+    tables |= {name: pd.DataFrame() for name in ("perplexity", "recordings", "effects")}
+    tables["neurons"] = tables["neurons"].assign(method="published", mean_entropy=nan, share_of_neurons=nan)
+    tables["thresholds"] = pd.DataFrame([{"model": "tiny", "method": "published", **mask}])
+    return tables
+
+
+PUBLISHED = {"tiny": {"source": "published", "masks": {"path": "pyproject.toml", "languages": LANGUAGES}}}
+
+
+def test_published_model_says_what_is_left_out() -> None:
+    page, _ = page_of(tables=published_tables(), config=config_of(models=PUBLISHED))
+    for sentence in (
+        "tiny was run by others: only the files that they published are analysed here",
+        "Perplexity is not part of the published files of tiny.",
+        "The published files hold no recordings.",
+        "20 are in the published mask: 12 (en) and 9 (de). Some belong to several languages.",
+        "No model ran here, so there is nothing to prove.",
+    ):
+        assert sentence in page.text
+    assert "Perplexity was measured on" not in page.text
+    assert "nan" not in page.text
+    assert page.row("Thresholds of the selection", "tiny", "published") == [*"–––", "–", "–", "20", "–", "–"]
+
+
+def test_published_model_without_answers() -> None:
+    tables = published_tables() | {"text": pd.DataFrame(), "output_languages": pd.DataFrame()}
+    page, _ = page_of(tables=tables, texts={}, config=config_of(models=PUBLISHED))
+    assert page.text.count("The published files of tiny hold no answers.") == 3  # text, output languages, examples
+
+
+def audit_rows(**severities: str) -> pd.DataFrame:
+    rows = [
+        {"model": "tiny", "check": check, "severity": severity, "cell": None, "sentence": f"Sentence on {check}."}
+        for check, severity in severities.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_audit_shows_the_gravest_first_and_warns_in_the_summary() -> None:
+    audit = audit_rows(budgets="note", padding="passed", language="warning", counts="fatal")
+    page, _ = page_of(tables=all_tables() | {"audit": audit})
+    rows = page.tables["Findings of tiny"][1:]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("fatal", "counts", "Sentence on counts."),
+        ("warning", "language", "Sentence on language."),
+        ("note", "budgets", "Sentence on budgets."),
+    ]
+    assert "Audit: Sentence on counts." in page.text
+    assert "Audit: Sentence on language." in page.text
+    assert "Audit: Sentence on budgets." not in page.text
+    assert "Passed (1)" in page.text
+
+
+def test_audit_in_the_summary_is_short() -> None:
+    audit = audit_rows(**{f"c{number}": "warning" for number in range(7)})
+    page, _ = page_of(tables=all_tables() | {"audit": audit})
+    assert page.text.count("Audit: Sentence on") == findings.FEW
+    assert "The audit has 3 more findings; see there." in page.text
+
+
+def test_published_numbers_beside_ours() -> None:
+    row = {"model": "tiny", "reference": "mgpt", "source": "replication", "perturbation": "none", "language": "en"}
+    rows = [
+        row
+        | {"quantity": "mean_characters", "theirs": 953.471, "ours": 953.4712, "difference": 0.0002, "agrees": True},
+        row | {"quantity": "stop_word_ratio", "theirs": 0.366, "ours": 0.368, "difference": 0.002, "agrees": False},
+        row | {"quantity": "selected", "theirs": 1966, "ours": math.nan, "difference": math.nan, "agrees": None},
+    ]
+    table = pd.DataFrame(rows).assign(decimals=[3, 3, 0])
+    page, _ = page_of(tables=all_tables() | {"replication": table})
+    shown = page.tables["tiny beside mgpt"][1:]
+    assert [cells[4:] for cells in shown] == [
+        ["953.471", "953.471", "0.0002", "yes"],
+        ["0.366", "0.368", "0.002", "no"],
+    ]
+    assert "Of the 2 published numbers of mgpt that this run has too, 1 agree to the printed digits." in page.text
+    assert "Not in this run: 0 of 1 row of the selection of neurons can be compared" in page.text
+
+
+def test_without_published_numbers_there_is_no_such_section() -> None:
+    _, html = page_of()
+    assert 'id="replication"' not in html
+    assert "#replication" not in html
+
+
 # -- timings, provenance, figures ------------------------------------------------------------------------------------
 
 
@@ -252,13 +349,14 @@ def test_timings(tmp_path: Path) -> None:
         "make_tables.tsv": header + "1.5\t0:00:01\t120.0\n",
         "generate/tiny.none.tsv": header + "10.0\t0:00:10\t500.0\n",
         "generate/tiny.random.tsv": header + "100.0\t0:01:40\t450.0\n",
-        "short/a.tsv": header + "0.1\t0:00:00\t-\n",
-        "broken/a.tsv": "",
-        "foreign/a.tsv": "something\telse\n1\t2\n",
+        "short/tiny.tsv": header + "0.1\t0:00:00\t-\n",
+        "broken/tiny.tsv": "",
+        "foreign/tiny.tsv": "something\telse\n1\t2\n",
+        "generate/another.none.tsv": header + "900.0\t0:15:00\t900.0\n",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
-    rows = render.summarise_timings(render.read_timings(tmp_path))
+    rows = render.summarise_timings(render.read_timings(tmp_path, ["tiny"]))
     assert [row["rule"] for row in rows] == ["generate", "make_tables", "short"]
     assert rows[0] == {
         "rule": "generate",
@@ -269,13 +367,13 @@ def test_timings(tmp_path: Path) -> None:
         "megabytes": 500.0,
     }
     assert render.integer(rows[2]["megabytes"]) == "–"
-    page, _ = page_of(timings=render.read_timings(tmp_path))
+    page, _ = page_of(timings=render.read_timings(tmp_path, ["tiny"]))
     cells = ["2", "1 min 50 s", "1 min 40 s", "tiny.random", "500"]
     assert page.row("Wall-clock time and memory by stage", "generate") == cells
 
 
 def test_no_timings(tmp_path: Path) -> None:
-    assert render.summarise_timings(render.read_timings(tmp_path / "absent")) == []
+    assert render.summarise_timings(render.read_timings(tmp_path / "absent", ["tiny"])) == []
 
 
 @pytest.mark.parametrize(

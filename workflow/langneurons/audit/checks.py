@@ -54,7 +54,8 @@ def audit(evidence: Evidence) -> list[Finding]:
     found = []
     for name, check in CHECKS.items():
         try:
-            found += [Finding(name, *rest) for rest in check(evidence)]
+            for rest in check(evidence):
+                found.append(Finding(name, *rest))  # one by one: what was found before an error is kept
         except Exception as error:  # whatever the files hold, the report must still be written
             sentence = f"This check could not be made: {type(error).__name__}: {error}"
             found.append(Finding(name, WARNING, "", sentence))
@@ -89,6 +90,8 @@ def _counts(evidence: Evidence) -> Found:
 
 
 def _faults(language: str, counts: ActivationCounts) -> Iterator[str]:
+    if counts.tokens < 1:
+        yield f"{counts.tokens:,} tokens of {language} were counted, but at least one is needed."
     above = int((counts.over_zero > counts.tokens).sum())
     if above:
         largest = f"up to {counts.over_zero.max():,} of {counts.tokens:,}"
@@ -191,12 +194,13 @@ def _cells(evidence: Evidence) -> Iterator[Json]:
             baseline = _rows(evidence.perplexity, "none", language)
             same_loss = None
             if len(losses) and len(baseline):
-                same_loss = bool(np.array_equal(losses["nll_sum"].to_numpy(), baseline["nll_sum"].to_numpy()))
+                same_loss = bool(np.array_equal(losses["nll_sum"], baseline["nll_sum"], equal_nan=True))
             known = [same for same in (same_text, same_loss) if same is not None]
             if known:
                 yield {
                     **{"id": member["id"], "variant": member["variant"], "language": language},
-                    **{"answers": len(answers), "same_text": same_text, "nothing": all(known)},
+                    **{"same_text": same_text, "nothing": all(known)},
+                    "answers": 0 if same_text is None else len(answers),  # those that could be compared
                 }
 
 
@@ -259,9 +263,8 @@ def _mask_of_one_language(method: str, table: pd.DataFrame, summary: Json) -> Fo
 
 def _activation_profiles(evidence: Evidence) -> Found:
     """Whether the selected neurons tell languages apart at all; those that are active on padding do not."""
-    number = len(evidence.recordings)
-    for method, (table, _) in evidence.neurons.items():
-        entropies = table["entropy"].dropna()
+    for method, (table, summary) in evidence.neurons.items():
+        entropies, number = table["entropy"].dropna(), len(summary["count_by_language"])
         if number < 2 or entropies.empty:
             continue
         share = float(entropies.quantile(0.05)) / math.log(number)

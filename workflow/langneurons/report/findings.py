@@ -147,13 +147,15 @@ def describe_model(model: str, tables: Tables, config: Json) -> Json:
     """What is known of a model: its entry in the config, its size and how it was recorded."""
     recordings, thresholds = table_of(tables, "recordings", model), table_of(tables, "thresholds", model)
     settings = config["models"][model]
-    source = {"hub": settings.get("id"), "folder": settings.get("path")}.get(settings["source"], "trained in this run")
+    sources = {"hub": settings.get("id"), "folder": settings.get("path"), "published": "published files of others"}
+    source = sources.get(settings["source"], "trained in this run")
     known: Json = {"source": source, "revision": settings.get("revision")}
     for table, columns in (
         (recordings, ("architecture", "dtype", "device", "engine", "torch", "transformers", "window")),
         (thresholds, ("layers", "neurons_per_layer")),
     ):
-        known |= {column: table[column].iloc[0] if column in table and len(table) else None for column in columns}
+        found = {column: table[column].iloc[0] if column in table and len(table) else None for column in columns}
+        known |= {column: None if pd.isna(value) else value for column, value in found.items()}
     return known
 
 
@@ -162,8 +164,18 @@ def describe_model(model: str, tables: Tables, config: Json) -> Json:
 
 def sentences(model: str, comparisons: Sequence[Comparison], tables: Tables, config: Json) -> list[str]:
     """A few plain sentences on one model."""
-    result = [*_selection_sentences(model, tables), *_reading_sentences(model, comparisons)]
-    return result + _answer_sentences(model, tables, config)
+    result = _selection_sentences(model, tables)
+    if config["models"][model]["source"] != experiment.PUBLISHED or comparisons_of(model, comparisons):
+        result += _reading_sentences(model, comparisons)
+    else:
+        result.append("Perplexity is not part of published files, so it is not shown.")
+    result += _answer_sentences(model, tables, config)
+    return result + _replication_sentences(model, tables) + _audit_sentences(model, tables)
+
+
+def comparisons_of(model: str, comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Those of one model."""
+    return [row for row in comparisons if row.model == model]
 
 
 def _selection_sentences(model: str, tables: Tables) -> list[str]:
@@ -173,8 +185,11 @@ def _selection_sentences(model: str, tables: Tables) -> list[str]:
         own = neurons[neurons["method"] == row.method] if not neurons.empty else neurons
         total = row.layers * row.neurons_per_layer
         counts = dict(zip(own.get("language", []), own.get("neurons", []), strict=True))
-        share = f"{row.selected / total:.1%}"
-        sentence = f"{row.selected:,} of the {total:,} feed-forward neurons ({share}) were selected ({row.method})"
+        selected = f"{row.selected:,.0f}"
+        if not pd.isna(total):
+            selected += f" of the {total:,.0f} feed-forward neurons ({row.selected / total:.1%})"
+        done = "are in the published mask" if row.method == experiment.PUBLISHED else f"were selected ({row.method})"
+        sentence = f"{selected} {done}"
         sentence += f": {listed(counts, '{:,}'.format)}." if counts else "."
         if len(own) and own["neurons"].sum() > row.selected:
             sentence += " Some belong to several languages."
@@ -183,7 +198,7 @@ def _selection_sentences(model: str, tables: Tables) -> list[str]:
 
 
 def _reading_sentences(model: str, comparisons: Sequence[Comparison]) -> list[str]:
-    own = [row for row in comparisons if row.model == model]
+    own = comparisons_of(model, comparisons)
     if not own:
         return ["No language's neurons were switched off while the model read text."]
     result = []
@@ -247,7 +262,8 @@ def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
     if text.empty:
         return ["No answers were measured."]
     own = text[text["edited_language"] == text["language"]]
-    parts = [f"{text[text['kind'] == 'none']['prompt_language'].mean():.1%} unperturbed"]
+    baseline = text[text["kind"] == "none"]["prompt_language"]
+    parts = [f"{baseline.mean():.1%} unperturbed"] if len(baseline) else []
     for kind, words in (
         ("deactivate", "with that language's neurons off"),
         ("random", "with as many random neurons off"),
@@ -258,6 +274,30 @@ def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
             name = f" ({variant})" if len(variants) > 1 else ""
             parts += [f"{rows['prompt_language'].mean():.1%} {words}{name}"] if len(rows) else []
     return [f"Answers in the language of the prompt: {join(parts)}."]
+
+
+def _replication_sentences(model: str, tables: Tables) -> list[str]:
+    """How many published numbers agree."""
+    rows = table_of(tables, "replication", model)
+    compared = rows[rows["ours"].notna()] if len(rows) else rows
+    if compared.empty:
+        return []
+    agreeing, reference = int(compared["agrees"].astype("boolean").sum()), compared["reference"].iloc[0]
+    return [
+        f"Of the {len(compared)} published numbers of {reference} that this run has too, {agreeing} agree to the "
+        "printed digits."
+    ]
+
+
+def _audit_sentences(model: str, tables: Tables) -> list[str]:
+    """What the audit warns of; the rest is in its section."""
+    audit = table_of(tables, "audit", model)
+    if audit.empty:
+        return []
+    grave = audit[audit["severity"].isin(["fatal", "warning"])]
+    named = [f"Audit: {sentence}" for sentence in grave["sentence"].head(FEW)]
+    more = len(grave) - len(named)
+    return named + ([f"The audit has {more} more finding{'' if more == 1 else 's'}; see there."] if more else [])
 
 
 def listed(values: dict[str, Any], form: Callable[[Any], str]) -> str:
@@ -319,6 +359,21 @@ def _label(perturbation: str, row: pd.Series) -> str:
     if row["kind"] == "none":
         return "not perturbed"
     return f"{row['variant']} (mean)" if row["kind"] == "random" else perturbation
+
+
+# -- audit and published numbers --------------------------------------------------------------------------------------
+
+
+def audits(tables: Tables, config: Json) -> Json:
+    """By model: findings that need attention, `open`, the gravest first, and the checks that passed."""
+    order = ("fatal", "warning", "note")
+    result = {}
+    for model in config["run"]["models"]:
+        rows = table_of(tables, "audit", model).to_dict("records")
+        attention = [row for severity in order for row in rows if row["severity"] == severity]
+        if rows:
+            result[model] = {"open": attention, "passed": [row for row in rows if row["severity"] == "passed"]}
+    return result
 
 
 # -- the proof of effect -----------------------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ from markupsafe import Markup
 
 from langneurons import artifacts
 from langneurons import config as experiment
-from langneurons.report import findings
+from langneurons.report import findings, replication
 from langneurons.report.findings import Tables, language_shares, read_csv
 from langneurons.report.looks import GRID, INK, MUTED, PAPER
+from langneurons.report.references import SOURCES
 
 Json = dict[str, Any]
 
@@ -87,16 +88,21 @@ def read(results: Path, config: Json) -> Inputs:
             for model in models
         },
         texts={model: artifacts.read_table(path, "text-metrics")[0] for model, path in found.items() if path.exists()},
-        timings=read_timings(results / "timings"),
+        timings=read_timings(results / "timings", models),
         provenance=provenance(),
     )
 
 
-def read_timings(folder: Path) -> pd.DataFrame:
-    """Snakemake's benchmark files, `<rule>.tsv` or `<rule>/<job>.tsv`, as `rule, job, seconds, megabytes`."""
+def read_timings(folder: Path, models: list[str]) -> pd.DataFrame:
+    """Snakemake's benchmark files, `<rule>.tsv` or `<rule>/<model>….tsv`, as `rule, job, seconds, megabytes`.
+
+    Files of other models are from another run.
+    """
     rows = []
     for path in sorted(folder.rglob("*.tsv")):
         inside = path.relative_to(folder)
+        if len(inside.parts) > 1 and inside.parts[1].partition(".")[0] not in models:
+            continue
         try:
             table = pd.read_csv(path, sep="\t")
         except (pd.errors.EmptyDataError, pd.errors.ParserError):
@@ -163,7 +169,7 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    formats = (fixed1, fixed2, fixed3, percent, integer, seconds, small)
+    formats = (fixed1, fixed2, fixed3, percent, integer, seconds, small, printed, optional)
     environment.filters |= {function.__name__: function for function in formats}
     config, tables = inputs.config, inputs.tables
     comparisons = findings.compare(tables, config)
@@ -186,6 +192,11 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
         "shares": {model: share_table(rows, config) for model, rows in _by_model(tables, "output_languages")},
         "examples": {model: examples(texts, config) for model, texts in inputs.texts.items()},
         "effects": findings.summarise_effects(tables, config),
+        "overlaps": {model: overlaps_of_methods(rows) for model, rows in _by_model(tables, "overlaps")},
+        "audits": findings.audits(tables, config),
+        "replications": {model: replication_of(rows) for model, rows in _by_model(tables, "replication")},
+        "sources": SOURCES,
+        "own": [name for name in config["run"]["models"] if config["models"][name]["source"] != experiment.PUBLISHED],
         "timings": summarise_timings(inputs.timings),
     }
     return environment.get_template(template.name).render(context)
@@ -249,6 +260,23 @@ def text_tables(rows: pd.DataFrame, config: Json) -> list[Json]:
         groups = [findings.heading(variant, kinds[variant]) for variant in variants]
         tables.append({"title": title, "format": form, "groups": groups, "languages": languages, "rows": body})
     return tables
+
+
+def overlaps_of_methods(rows: pd.DataFrame) -> list[Json]:
+    """Pairs of selections of one language."""
+    return rows[rows["language"] == rows["other_language"]].to_dict("records")
+
+
+def replication_of(rows: pd.DataFrame) -> Json:
+    """Published numbers beside ours: whose, what agrees in sentences by source, and the rows that could be compared."""
+    parts = replication.summarise(rows)
+    compared = rows[rows["ours"].notna()].astype({"agrees": "boolean"})
+    return {
+        "reference": rows["reference"].iloc[0],
+        "parts": [part for part in parts if part["compared"]],
+        "absent": [part["sentence"] for part in parts if not part["compared"]],
+        "rows": compared.to_dict("records"),
+    }
 
 
 def share_table(rows: pd.DataFrame, config: Json) -> Json:
@@ -351,6 +379,16 @@ def seconds(value: Any) -> str:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def printed(value: Any, decimals: int) -> str:
+    """As many decimals as were printed."""
+    return _number(value, f",.{int(decimals)}f")
+
+
+def optional(value: Any) -> str:
+    """A text that may be missing."""
+    return "" if value is None or pd.isna(value) else str(value)
 
 
 def small(value: Any) -> str:

@@ -148,7 +148,7 @@ def _recordings(results: ModelResults) -> pd.DataFrame:
         text_of = metadata.get("text", {})
         row = {"language": language, "tokens": metadata["tokens"]}
         row |= {key: text_of.get(key) for key in ("split", "documents", "window")}
-        kept = ("architecture", "dtype", "device", "engine", "torch", "transformers")
+        kept = ("architecture", "dtype", "device", "engine", "torch", "transformers", "file")
         rows.append(row | {key: metadata.get(key) for key in kept})
     return pd.DataFrame(rows)
 
