@@ -109,6 +109,7 @@ ENGINE_CODE = code(
     "neurons/counting.py",
 )
 CORPUS_CODE = code("corpus/sources.py", "corpus/windows.py")
+PUBLISHED_CODE = code("published/files.py")
 
 
 # -- what a job depends on and needs, by its wildcards ------------------------------------------------------------------

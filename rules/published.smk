@@ -41,35 +41,40 @@ rule download_published:
 
 rule import_activations:
     """
-    Check one language's published recording, and keep its counts in our format. Published recordings hold no sums.
+    Check one model's published recordings, and keep their counts in our format. They hold no sums.
     """
     input:
-        recording=lambda wildcards: published_path(wildcards.model, f"activations/{wildcards.language}"),
+        recordings=lambda wildcards: [
+            published_path(wildcards.model, f"activations/{language}") for language in LANGUAGES
+        ],
         script=script("import_activations"),
-        code=code("published.py", "neurons/counting.py"),
+        code=PUBLISHED_CODE + code("published/activations.py", "neurons/counting.py"),
     output:
-        "results/{model}/activations/{language}.safetensors",
+        expand("results/{{model}}/activations/{language}.safetensors", language=LANGUAGES),
     log:
-        "results/logs/import_activations/{model}.{language}.log",
+        "results/logs/import_activations/{model}.log",
     benchmark:
-        "results/timings/import_activations/{model}.{language}.tsv"
+        "results/timings/import_activations/{model}.tsv"
     wildcard_constraints:
         model=PUBLISHED,
     conda:
         "../envs/hf.yaml"
     params:
+        languages=LANGUAGES,
         shape=lambda wildcards: published_shape(wildcards.model),
-        sha256=lambda wildcards: published_checksum(wildcards.model, f"activations/{wildcards.language}"),
+        sha256=lambda wildcards: experiment.canonical(
+            {language: published_checksum(wildcards.model, f"activations/{language}") for language in LANGUAGES}
+        ),
     message:
-        "Import the published recording of {wildcards.model} on {wildcards.language}."
+        "Import the published recordings of {wildcards.model}."
     shell:
         r"""
         python {input.script:q} \
-            --input {input.recording:q} \
-            --language {wildcards.language:q} \
+            --inputs {input.recordings:q} \
+            --languages {params.languages:q} \
             {params.shape} \
-            --sha256={params.sha256:q} \
-            --output {output:q} \
+            --sha256 {params.sha256:q} \
+            --outputs {output:q} \
             2>&1 | tee {log:q}
         """
 
@@ -82,7 +87,7 @@ rule import_neurons:
         mask=lambda wildcards: published_path(wildcards.model, "masks"),
         recordings=lambda wildcards: recordings(wildcards.model),
         script=script("import_neurons"),
-        code=code("published.py"),
+        code=PUBLISHED_CODE + code("published/masks.py", "published/activations.py", "neurons/counting.py"),
     output:
         neurons="results/{model}/neurons/published.parquet",
         summary="results/{model}/neurons/published.json",
@@ -126,7 +131,7 @@ for model in [name for name in MODELS if CONTENTS[name]["published"] and CONTENT
         input:
             generations=[file.path(model) for file in experiment.answers(config, model).values()],
             script=script("import_generations"),
-            code=code("published.py"),
+            code=PUBLISHED_CODE + code("published/generations.py"),
         output:
             answers_of(model),
         log:

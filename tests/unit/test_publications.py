@@ -196,7 +196,7 @@ def test_missing_folder_of_a_model_that_does_not_run(files: Path) -> None:
             ["generations.deactivated", "no variant", "deactivate"],
         ),
         ({"activations": {"path": "FOLDER/act.{language}", "sha256": HASH}}, ["activations.sha256", "several files"]),
-        ({"activations": {"path": "FOLDER/act.{language}", "sha256": "abc"}}, ["activations.sha256", "[0-9a-fA-F]{64}"]),
+        ({"activations": {"path": "FOLDER/act.{language}", "sha256": "abc"}}, ["activations.sha256", "a-fA-F]{64}"]),
         ({"activations": {"file": "FOLDER/act.{language}"}}, ["models.theirs.activations.file", "unknown"]),
         ({"activations": 3}, ["models.theirs.activations", "3"]),
         ({"masks": {"path": "FOLDER/mask.pth"}}, ["models.theirs.masks.languages", "missing"]),

@@ -20,11 +20,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from langneurons import __version__, artifacts, published
+from langneurons import __version__, artifacts
 from langneurons.errors import UserError
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import select
-from langneurons.published import Masks, PublishedError
+from langneurons.published.activations import check_shape, read_activations, write_activations
+from langneurons.published.files import INTEGERS, PublishedError, check_sha256, file_sha256
+from langneurons.published.generations import read_generations, write_generations
+from langneurons.published.masks import Masks, read_masks, write_masks
 from scripts import export_published, import_activations, import_generations, import_neurons
 
 REFERENCE = Path(os.environ.get("LANGNEURONS_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
@@ -72,7 +75,7 @@ def load(path: Path) -> Any:
 
 
 def test_importing_the_module_does_not_import_torch() -> None:
-    code = "import sys; from langneurons import published; sys.exit('torch' in sys.modules)"
+    code = "import sys; import langneurons.published.masks; sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
@@ -81,7 +84,7 @@ def test_importing_the_module_does_not_import_torch() -> None:
 
 
 def test_activations(tmp_path: Path) -> None:
-    counts = published.read_activations(saved(tmp_path / "a", {"n": 5, "over_zero": OVER_ZERO}))
+    counts = read_activations(saved(tmp_path / "a", {"n": 5, "over_zero": OVER_ZERO}))
     assert counts.over_zero.dtype == np.int64
     assert counts.over_zero.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert (type(counts.tokens), counts.tokens) == (int, 5)
@@ -92,36 +95,36 @@ def test_activations(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tokens", [torch.tensor(5), torch.tensor(5, dtype=torch.int32), 2**40])
 def test_number_of_tokens_may_be_a_tensor_and_large(tokens: Any, tmp_path: Path) -> None:
-    counts = published.read_activations(saved(tmp_path / "a", {"n": tokens, "over_zero": OVER_ZERO}))
+    counts = read_activations(saved(tmp_path / "a", {"n": tokens, "over_zero": OVER_ZERO}))
     assert (type(counts.tokens), counts.tokens) == (int, int(tokens))
 
 
-@pytest.mark.parametrize("name", published.INTEGERS)
+@pytest.mark.parametrize("name", INTEGERS)
 def test_any_integer_type_of_counts(name: str, tmp_path: Path) -> None:
     tensor = OVER_ZERO.to(getattr(torch, name))
-    counts = published.read_activations(saved(tmp_path / "a", {"n": 5, "over_zero": tensor}))
+    counts = read_activations(saved(tmp_path / "a", {"n": 5, "over_zero": tensor}))
     assert counts.over_zero.dtype == np.int64
     assert counts.over_zero.tolist() == OVER_ZERO.tolist()
 
 
 def test_counts_of_a_view_and_further_keys(tmp_path: Path) -> None:
     content = {"over_zero": OVER_ZERO.T[1:], "n": 5, "model": "llama", "average": torch.zeros(2)}
-    assert published.read_activations(saved(tmp_path / "a", content)).over_zero.tolist() == [[1, 4], [2, 5]]
+    assert read_activations(saved(tmp_path / "a", content)).over_zero.tolist() == [[1, 4], [2, 5]]
 
 
 def test_files_of_old_torch_versions(tmp_path: Path) -> None:
     content = {"n": 5, "over_zero": OVER_ZERO}
     path = saved(tmp_path / "a", content, _use_new_zipfile_serialization=False)
-    assert published.read_activations(path).over_zero.tolist() == OVER_ZERO.tolist()
+    assert read_activations(path).over_zero.tolist() == OVER_ZERO.tolist()
 
 
 def test_activations_are_written_as_published(tmp_path: Path) -> None:
     over_zero = np.array([[0, 2**31 - 1], [7, 1]], dtype=np.int64)
     counts = ActivationCounts(over_zero, np.ones((2, 2)), np.ones((2, 2)), 2**40)
-    published.write_activations(tmp_path / "new" / "a", counts)
+    write_activations(tmp_path / "new" / "a", counts)
     expected = {"n": 2**40, "over_zero": torch.tensor(over_zero, dtype=torch.int32)}
     assert same(load(tmp_path / "new" / "a"), expected)
-    again = published.read_activations(tmp_path / "new" / "a")
+    again = read_activations(tmp_path / "new" / "a")
     assert (again.over_zero.tolist(), again.tokens) == (over_zero.tolist(), 2**40)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
 
@@ -130,13 +133,13 @@ def test_the_same_content_gives_the_same_bytes_under_any_name(tmp_path: Path) ->
     """torch writes the name of the file into it, which is temporary while a file is written atomically."""
     masks = Masks(pd.DataFrame({"language": ["en"], "layer": [0], "neuron": [3]}), ["en"], 2)
     for name in ("a", "b"):
-        published.write_masks(tmp_path / name, masks)
+        write_masks(tmp_path / name, masks)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_counts_beyond_the_published_type_are_refused(tmp_path: Path) -> None:
     counts = ActivationCounts(np.array([[2**31, 1], [2**32, 0]]), None, None, 2**40)
-    message = refusal(published.write_activations, tmp_path / "a", counts)
+    message = refusal(write_activations, tmp_path / "a", counts)
     assert message == (
         "2 counts do not fit the int32 of the published format; the largest is 4294967296, the limit 2147483647. "
         "Record on fewer tokens."
@@ -146,7 +149,7 @@ def test_counts_beyond_the_published_type_are_refused(tmp_path: Path) -> None:
 
 def test_impossible_counts_are_not_written(tmp_path: Path) -> None:
     counts = ActivationCounts(np.array([[3]]), None, None, 2)
-    assert "1 counts are above the 2 tokens" in refusal(published.write_activations, tmp_path / "a", counts)
+    assert "1 counts are above the 2 tokens" in refusal(write_activations, tmp_path / "a", counts)
 
 
 NOT_ACTIVATIONS: dict[str, tuple[Any, list[str]]] = {
@@ -185,28 +188,28 @@ NOT_ACTIVATIONS: dict[str, tuple[Any, list[str]]] = {
 @pytest.mark.parametrize("name", NOT_ACTIVATIONS)
 def test_activations_that_cannot_be_used(name: str, tmp_path: Path) -> None:
     content, parts = NOT_ACTIVATIONS[name]
-    message = refusal(published.read_activations, saved(tmp_path / "activation.de", content))
+    message = refusal(read_activations, saved(tmp_path / "activation.de", content))
     assert all(part in message for part in parts), message
 
 
 @pytest.mark.parametrize(("layers", "neurons"), [(None, None), (2, None), (None, 3), (2, 3)])
 def test_shape_of_the_model(layers: int | None, neurons: int | None) -> None:
-    published.check_shape("a", (2, 3), layers, neurons)
+    check_shape("a", (2, 3), layers, neurons)
 
 
 @pytest.mark.parametrize(
     ("layers", "neurons", "expected"), [(4, None, "4 layers of 3"), (None, 4, "2 layers of 4"), (3, 2, "3 layers of 2")]
 )
 def test_shape_of_another_model(layers: int | None, neurons: int | None, expected: str, tmp_path: Path) -> None:
-    message = refusal(published.check_shape, tmp_path / "a", (2, 3), layers, neurons)
+    message = refusal(check_shape, tmp_path / "a", (2, 3), layers, neurons)
     assert message.startswith(f"has 2 layers of 3 neurons, but {expected} neurons are expected.")
 
 
 # -- files of torch that are none, or are more ------------------------------------------------------------------------
 
 READERS: dict[str, Callable[[Path], Any]] = {
-    "activations": published.read_activations,
-    "masks": lambda path: published.read_masks(path, ["en", "de"]),
+    "activations": read_activations,
+    "masks": lambda path: read_masks(path, ["en", "de"]),
 }
 each_reader = pytest.mark.parametrize("reader", READERS)
 
@@ -320,7 +323,7 @@ def test_altered_bytes_give_a_message_or_values_never_another_error(reader: str,
 
 @pytest.mark.parametrize(
     "read",
-    [*READERS.values(), lambda path: published.read_generations(path, "de"), published.file_sha256],
+    [*READERS.values(), lambda path: read_generations(path, "de"), file_sha256],
     ids=[*READERS, "generations", "sha256"],
 )
 def test_missing_files_and_folders(read: Callable[[Path], Any], tmp_path: Path) -> None:
@@ -336,7 +339,7 @@ def rows(table: pd.DataFrame) -> list[tuple[str, int, int]]:
 
 
 def test_masks(tmp_path: Path) -> None:
-    masks = published.read_masks(saved(tmp_path / "m", MASK), ["zh", "en"], layers=3, neurons=6)
+    masks = read_masks(saved(tmp_path / "m", MASK), ["zh", "en"], layers=3, neurons=6)
     assert rows(masks.table) == [("zh", 0, 2), ("zh", 0, 0), ("zh", 2, 5), ("en", 1, 1)]
     assert list(masks.table.columns) == ["language", "layer", "neuron"]
     assert [str(dtype) for dtype in masks.table.dtypes] == ["str", "int64", "int64"]
@@ -347,32 +350,32 @@ def test_masks(tmp_path: Path) -> None:
 
 def test_a_neuron_of_two_languages_is_counted_once(tmp_path: Path) -> None:
     one = [torch.tensor([4])]
-    masks = published.read_masks(saved(tmp_path / "m", [one, one]), ["en", "de"])
+    masks = read_masks(saved(tmp_path / "m", [one, one]), ["en", "de"])
     assert masks.count_by_language() == {"en": 1, "de": 1}
     assert masks.distinct() == 1
 
 
 def test_masks_without_neurons(tmp_path: Path) -> None:
-    masks = published.read_masks(saved(tmp_path / "m", [[EMPTY, EMPTY], [EMPTY, EMPTY]]), ["en", "de"])
+    masks = read_masks(saved(tmp_path / "m", [[EMPTY, EMPTY], [EMPTY, EMPTY]]), ["en", "de"])
     assert [str(dtype) for dtype in masks.table.dtypes] == ["str", "int64", "int64"]
     assert masks.count_by_language() == {"en": 0, "de": 0}
     assert (len(masks.table), masks.distinct(), masks.layers) == (0, 0, 2)
-    published.write_masks(tmp_path / "again", masks)
+    write_masks(tmp_path / "again", masks)
     assert same(load(tmp_path / "again"), load(tmp_path / "m"))
 
 
-@pytest.mark.parametrize("name", published.INTEGERS)
+@pytest.mark.parametrize("name", INTEGERS)
 def test_any_integer_type_of_indices(name: str, tmp_path: Path) -> None:
     tensor = torch.tensor([7, 3]).to(getattr(torch, name))
-    masks = published.read_masks(saved(tmp_path / "m", ((tensor,),)), ["en"])
+    masks = read_masks(saved(tmp_path / "m", ((tensor,),)), ["en"])
     assert rows(masks.table) == [("en", 0, 7), ("en", 0, 3)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.int64])
 def test_an_empty_layer_may_be_of_any_type(dtype: torch.dtype, tmp_path: Path) -> None:
-    masks = published.read_masks(saved(tmp_path / "m", [[torch.tensor([], dtype=dtype), torch.tensor([1])]]), ["en"])
+    masks = read_masks(saved(tmp_path / "m", [[torch.tensor([], dtype=dtype), torch.tensor([1])]]), ["en"])
     assert rows(masks.table) == [("en", 1, 1)]
-    published.write_masks(tmp_path / "again", masks)
+    write_masks(tmp_path / "again", masks)
     assert same(load(tmp_path / "again"), [[EMPTY, torch.tensor([1])]])
 
 
@@ -389,10 +392,10 @@ layers_of_neurons = st.lists(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_masks_round_trip_exactly(mask: list[list[torch.Tensor]], tmp_path: Path) -> None:
     languages = [f"l{number}" for number in range(len(mask))]
-    masks = published.read_masks(saved(tmp_path / "m", mask), languages)
-    published.write_masks(tmp_path / "again", masks)
+    masks = read_masks(saved(tmp_path / "m", mask), languages)
+    write_masks(tmp_path / "again", masks)
     assert same(load(tmp_path / "again"), mask)
-    again = published.read_masks(tmp_path / "again", languages)
+    again = read_masks(tmp_path / "again", languages)
     pd.testing.assert_frame_equal(again.table, masks.table, check_exact=True)
 
 
@@ -445,14 +448,14 @@ NOT_MASKS: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
 def test_masks_that_cannot_be_used(name: str, tmp_path: Path) -> None:
     content, options, parts = NOT_MASKS[name]
     options = {"languages": ["zh", "en"]} | options
-    message = refusal(lambda path: published.read_masks(path, **options), saved(tmp_path / "mask", content))
+    message = refusal(lambda path: read_masks(path, **options), saved(tmp_path / "mask", content))
     assert all(part in message for part in parts), message
 
 
 @pytest.mark.parametrize("row", [("tr", 0, 1), ("en", 2, 1), ("en", -1, 1), ("en", 0, -1)])
 def test_a_mask_has_no_place_for_other_neurons(row: tuple[str, int, int], tmp_path: Path) -> None:
     table = pd.DataFrame([("de", 1, 4), row], columns=["language", "layer", "neuron"])
-    message = refusal(published.write_masks, tmp_path / "m", Masks(table, ["en", "de"], 2))
+    message = refusal(write_masks, tmp_path / "m", Masks(table, ["en", "de"], 2))
     assert f"language '{row[0]}', layer {row[1]}, neuron {row[2]} in a mask of the languages en, de and 2" in message
     assert list(tmp_path.iterdir()) == []
 
@@ -493,7 +496,7 @@ FORMS: dict[str, Callable[[Any], str]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_generations(form: str, tmp_path: Path) -> None:
     path = written(tmp_path / "de.jsonl", FORMS[form](ENTRIES))
-    records = published.read_generations(path, "de")
+    records = read_generations(path, "de")
     assert records == plain(ENTRIES)
     assert list(records[0]) == ["id", "split", "input", "output", "output_tokens", "finish_reason"]
 
@@ -501,7 +504,7 @@ def test_generations(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["array", "lines"])
 def test_one_entry(form: str, tmp_path: Path) -> None:
     path = written(tmp_path / "de.jsonl", FORMS[form](ENTRIES[:1]))
-    assert published.read_generations(path, "tr") == plain(ENTRIES[:1], "tr")
+    assert read_generations(path, "tr") == plain(ENTRIES[:1], "tr")
 
 
 def test_what_entries_say_of_themselves(tmp_path: Path) -> None:
@@ -510,7 +513,7 @@ def test_what_entries_say_of_themselves(tmp_path: Path) -> None:
         {"id": "b", "split": 3, "output_tokens": "12", "finish_reason": None, **ENTRIES[1]},
         {"id": "c", "output_tokens": True, **ENTRIES[2]},
     ]
-    records = published.read_generations(written(tmp_path / "x", json.dumps(entries)), "de")
+    records = read_generations(written(tmp_path / "x", json.dumps(entries)), "de")
     assert [record["id"] for record in records] == ["a", "b", "c"]
     assert [record["split"] for record in records] == ["test", None, None]
     assert [record["output_tokens"] for record in records] == [12, None, None]
@@ -520,7 +523,7 @@ def test_what_entries_say_of_themselves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("second", [{}, {"id": 2}, {"id": None}])
 def test_ids_of_some_entries_are_not_taken(second: dict[str, Any], tmp_path: Path) -> None:
     entries = [{"id": "a", **ENTRIES[0]}, {**second, **ENTRIES[1]}]
-    records = published.read_generations(written(tmp_path / "x", json.dumps(entries)), "de")
+    records = read_generations(written(tmp_path / "x", json.dumps(entries)), "de")
     assert [record["id"] for record in records] == ["de-1", "de-2"]
 
 
@@ -530,7 +533,7 @@ def test_our_own_artefact_can_be_read(tmp_path: Path) -> None:
         for number, record in enumerate(plain(ENTRIES), 1)
     ]
     artifacts.write_records(tmp_path / "de.jsonl", "generations", records)
-    assert published.read_generations(tmp_path / "de.jsonl", "de") == records
+    assert read_generations(tmp_path / "de.jsonl", "de") == records
 
 
 texts = st.fixed_dictionaries({"input": st.text(), "output": st.text()})
@@ -540,13 +543,13 @@ texts = st.fixed_dictionaries({"input": st.text(), "output": st.text()})
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_generations_round_trip_exactly(entries: list[dict[str, Any]], tmp_path: Path) -> None:
     path = tmp_path / "de.jsonl"
-    published.write_generations(path, plain(entries))
+    write_generations(path, plain(entries))
     assert json.loads(path.read_text(encoding="utf-8")) == entries
-    assert published.read_generations(path, "de") == plain(entries)
+    assert read_generations(path, "de") == plain(entries)
 
 
 def test_generations_are_written_as_published(tmp_path: Path) -> None:
-    published.write_generations(tmp_path / "x", plain([{"input": "Nasıl?", "output": "İyi."}]))
+    write_generations(tmp_path / "x", plain([{"input": "Nasıl?", "output": "İyi."}]))
     expected = '[\n    {\n        "input": "Nasıl?",\n        "output": "İyi."\n    }\n]\n'
     assert (tmp_path / "x").read_bytes() == expected.encode()
 
@@ -586,13 +589,13 @@ NOT_GENERATIONS: dict[str, tuple[str | bytes, list[str]]] = {
 @pytest.mark.parametrize("name", NOT_GENERATIONS)
 def test_generations_that_cannot_be_used(name: str, tmp_path: Path) -> None:
     content, parts = NOT_GENERATIONS[name]
-    message = refusal(published.read_generations, written(tmp_path / "de.jsonl", content), "de")
+    message = refusal(read_generations, written(tmp_path / "de.jsonl", content), "de")
     assert all(part in message for part in parts), message
 
 
 def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
     path = written(tmp_path / "x", r'[{"input": "a", "output": "\ud83d\ude00"}]')
-    assert published.read_generations(path, "de")[0]["output"] == "😀"
+    assert read_generations(path, "de")[0]["output"] == "😀"
 
 
 # -- scripts ----------------------------------------------------------------------------------------------------------
@@ -610,7 +613,7 @@ def test_import_activations(tmp_path: Path) -> None:
     path = saved(tmp_path / "activation.de", {"n": 5, "over_zero": OVER_ZERO})
     output = tmp_path / "m" / "de.safetensors"
     shape = ("--layers", 2, "--neurons", 3)
-    call(import_activations, "--input", path, "--language", "de", *shape, "--output", output)
+    call(import_activations, "--inputs", path, "--languages", "de", *shape, "--outputs", output)
     counts, metadata = artifacts.read_activations(output)
     assert (counts.over_zero.tolist(), counts.tokens) == (OVER_ZERO.tolist(), 5)
     assert metadata == {
@@ -627,8 +630,61 @@ def test_import_activations(tmp_path: Path) -> None:
 def test_import_activations_of_another_model(tmp_path: Path) -> None:
     path = saved(tmp_path / "activation.de", {"n": 5, "over_zero": OVER_ZERO})
     with pytest.raises(PublishedError, match=r"activation\.de: has 2 layers of 3 neurons, but 32 layers of 3"):
-        call(import_activations, "--input", path, "--language", "de", "--layers", 32, "--output", tmp_path / "o")
+        call(import_activations, "--inputs", path, "--languages", "de", "--layers", 32, "--outputs", tmp_path / "o")
     assert not (tmp_path / "o").exists()
+
+
+def test_import_activations_writes_all_or_nothing(tmp_path: Path) -> None:
+    """The second file is of another model; the first is not written either."""
+    first = saved(tmp_path / "activation.de", {"n": 5, "over_zero": OVER_ZERO})
+    second = saved(tmp_path / "activation.en", {"n": 5, "over_zero": OVER_ZERO[:1]})
+    outputs = ("--outputs", tmp_path / "o" / "de", tmp_path / "o" / "en")
+    with pytest.raises(PublishedError, match=r"activation\.en: has 1 layers"):
+        call(import_activations, "--inputs", first, second, "--languages", "de", "en", "--layers", 2, *outputs)
+    assert not (tmp_path / "o").exists()
+    with pytest.raises(UserError, match="1 inputs, 2 languages and 2 outputs"):
+        call(import_activations, "--inputs", first, "--languages", "de", "en", *outputs)
+
+
+def test_checksums(tmp_path: Path) -> None:
+    path = saved(tmp_path / "mask", MASK)
+    check_sha256(path, "")
+    check_sha256(path, sha256(path).upper())
+    wrong = "0" * 64
+    message = refusal(check_sha256, path, wrong)
+    assert sha256(path) in message
+    assert wrong in message
+    assert "'sha256' in the config" in message
+
+
+def test_imports_verify_checksums(tmp_path: Path) -> None:
+    wrong, output = "0" * 64, tmp_path / "out.parquet"
+    recording = saved(tmp_path / "recording", {"n": 5, "over_zero": OVER_ZERO})
+    mask, answers = saved(tmp_path / "mask", MASK), written(tmp_path / "answers", json.dumps(ENTRIES))
+    with pytest.raises(PublishedError, match=f"recording: has the sha256 .* but {wrong} is expected"):
+        call(import_activations, "--inputs", recording, "--languages", "de", "--outputs", output,
+             "--sha256", json.dumps({"de": wrong}))  # fmt: skip
+    with pytest.raises(PublishedError, match=f"mask: has the sha256 .* but {wrong} is expected"):
+        import_mask(mask, output, "--sha256", wrong)
+    with pytest.raises(PublishedError, match=f"answers: has the sha256 .* but {wrong} is expected"):
+        call(import_generations, "--perturbations", "none", "--languages", "de", "--inputs", answers,
+             "--outputs", output, "--sha256", json.dumps([wrong]))  # fmt: skip
+    assert not output.exists()
+
+
+def test_mask_is_checked_against_the_recordings(tmp_path: Path) -> None:
+    """A model of 3 layers of 6 neurons, whose size is known from a recording alone."""
+    recording = tmp_path / "de.safetensors"
+    artifacts.write_activations(recording, ActivationCounts(np.zeros((3, 6), np.int64), None, None, 1), {})
+    output = tmp_path / "published.parquet"
+    import_mask(saved(tmp_path / "mask", MASK), output, "--recordings", recording)
+    assert artifacts.read_table(output, "neurons")[1]["neurons_per_layer"] == 6
+    small = tmp_path / "small.safetensors"
+    artifacts.write_activations(small, ActivationCounts(np.zeros((3, 5), np.int64), None, None, 1), {})
+    with pytest.raises(PublishedError, match=r"mask: language 'zh', layer 2: the index 5 is outside .* \(0 to 4\)"):
+        import_mask(tmp_path / "mask", output, "--recordings", small)
+    with pytest.raises(PublishedError, match=r"small\.safetensors: has 3 layers of 5 neurons, but 3 layers of 6"):
+        import_mask(tmp_path / "mask", output, "--recordings", small, "--neurons", 6)
 
 
 def import_mask(path: Path, output: Path, *more: object) -> None:
@@ -785,7 +841,7 @@ def test_export_neurons(order: list[str] | None, tmp_path: Path, capsys: pytest.
     ]
     assert same(load(tmp_path / "mask"), expected)
     assert f"their order is: {' '.join(languages)}\n" in capsys.readouterr().err
-    masks = published.read_masks(tmp_path / "mask", languages, 3, 4)
+    masks = read_masks(tmp_path / "mask", languages, 3, 4)
     assert sorted(rows(masks.table)) == sorted(rows(table))
 
 
@@ -831,10 +887,10 @@ def test_help_has_an_example(script: Any, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_mistake_ends_the_command_with_one_message(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "workflow" / "scripts" / "import_activations.py"), "--language", "de"]
+    command = [sys.executable, str(ROOT / "workflow" / "scripts" / "import_activations.py"), "--languages", "de"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     result = subprocess.run(
-        [*command, "--input", str(tmp_path / "nowhere"), "--output", str(tmp_path / "x")],
+        [*command, "--inputs", str(tmp_path / "nowhere"), "--outputs", str(tmp_path / "x")],
         env=environment,
         capture_output=True,
         text=True,
@@ -862,7 +918,7 @@ def test_published_activations(language: str, tmp_path: Path) -> None:
     path = reference("activations") / f"activation.{language}.train.llama-7b"
     output = tmp_path / f"{language}.safetensors"
     shape = ("--layers", 32, "--neurons", 11008)
-    call(import_activations, "--input", path, "--language", language, *shape, "--output", output)
+    call(import_activations, "--inputs", path, "--languages", language, *shape, "--outputs", output)
     counts, metadata = artifacts.read_activations(output)
     assert (counts.over_zero.shape, counts.tokens) == ((32, 11008), TOKENS[language])
     assert metadata["file"] == path.name

@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from langneurons import artifacts, published
+from langneurons import artifacts
 from langneurons.errors import run
-from langneurons.published import Masks, PublishedError
+from langneurons.published import activations, generations, masks
+from langneurons.published.files import PublishedError
+from langneurons.published.masks import Masks
 
 EXAMPLE = (
     "example: PYTHONPATH=workflow python workflow/scripts/export_published.py "
@@ -38,8 +40,8 @@ def export_neurons(path: str, languages: list[str] | None, output: Path) -> None
         raise PublishedError(
             f"{path}: does not say how many layers the model has. Identify or import the neurons anew."
         )
-    order = published.order_languages(path, table, summary, languages)
-    published.write_masks(output, Masks(table, order, summary["layers"]))
+    order = masks.order_languages(path, table, summary, languages)
+    masks.write_masks(output, Masks(table, order, summary["layers"]))
     print(f"{output}: the mask does not name its languages; their order is: {' '.join(order)}", file=sys.stderr)
 
 
@@ -48,9 +50,9 @@ def main(argv: list[str] | None = None) -> None:
     if args.neurons:
         export_neurons(args.neurons, args.languages, args.output)
     elif args.activations:
-        published.write_activations(args.output, artifacts.read_activations(args.activations)[0])
+        activations.write_activations(args.output, artifacts.read_activations(args.activations)[0])
     else:
-        published.write_generations(args.output, artifacts.read_generations(args.generations))
+        generations.write_generations(args.output, artifacts.read_generations(args.generations))
 
 
 if __name__ == "__main__":

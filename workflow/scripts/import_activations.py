@@ -1,42 +1,45 @@
-"""Take over the published activations of one language."""
+"""Take over the published recordings of one model, one file per language."""
 
 import argparse
+import json
 from pathlib import Path
 
-from langneurons import __version__, artifacts, published
-from langneurons.errors import run
+from langneurons import __version__, artifacts
+from langneurons.errors import UserError, run
+from langneurons.published import activations, files
 
 EXAMPLE = (
     "example: PYTHONPATH=workflow python workflow/scripts/import_activations.py "
-    "--input activation.de.train.llama-7b --language de "
-    "--layers 32 --neurons 11008 --output results/llama-7b/activations/de.safetensors"
+    "--inputs activation.en.train.llama-7b activation.de.train.llama-7b --languages en de "
+    "--layers 32 --neurons 11008 --outputs en.safetensors de.safetensors"
 )
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("--input", required=True, help="published activations")
-    parser.add_argument("--language", required=True)
+    parser.add_argument("--inputs", nargs="+", required=True, help="published recordings")
+    parser.add_argument("--languages", nargs="+", required=True, help="in the order of the inputs")
     parser.add_argument("--layers", type=int, help="number of layers of the model, to check")
     parser.add_argument("--neurons", type=int, help="number of neurons per layer, to check")
-    parser.add_argument("--sha256", default="", help="expected checksum of the file, to check")
-    parser.add_argument("--output", required=True, help="counts, safetensors")
+    parser.add_argument("--sha256", type=json.loads, default={}, help="expected checksums by language, JSON")
+    parser.add_argument("--outputs", nargs="+", required=True, help="counts, safetensors, in the order of the inputs")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    published.check_sha256(args.input, args.sha256)
-    counts = published.read_activations(args.input)
-    published.check_shape(args.input, counts.over_zero.shape, args.layers, args.neurons)
-    metadata = {
-        "language": args.language,
-        "source": "published",
-        "file": Path(args.input).name,  # no folder: results hold no paths of a machine
-        "file_sha256": published.file_sha256(args.input),
-        "langneurons": __version__,
-    }
-    artifacts.write_activations(args.output, counts, metadata)
+    if not len(args.inputs) == len(args.languages) == len(args.outputs):
+        raise UserError(f"{len(args.inputs)} inputs, {len(args.languages)} languages and {len(args.outputs)} outputs.")
+    recordings = []
+    for path, language in zip(args.inputs, args.languages, strict=True):
+        files.check_sha256(path, args.sha256.get(language, ""))
+        counts = activations.read_activations(path)
+        activations.check_shape(path, counts.over_zero.shape, args.layers, args.neurons)
+        metadata = {"language": language, "source": "published", "langneurons": __version__}
+        metadata |= {"file": Path(path).name, "file_sha256": files.file_sha256(path)}  # no folder: results can be moved
+        recordings.append((counts, metadata))
+    for output, (counts, metadata) in zip(args.outputs, recordings, strict=True):
+        artifacts.write_activations(output, counts, metadata)
 
 
 if __name__ == "__main__":

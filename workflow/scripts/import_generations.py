@@ -3,9 +3,10 @@
 import argparse
 import json
 
-from langneurons import artifacts, published
+from langneurons import artifacts
 from langneurons.errors import run
-from langneurons.published import PublishedError
+from langneurons.published import files, generations
+from langneurons.published.files import PublishedError
 
 EXAMPLE = (
     "example: PYTHONPATH=workflow python workflow/scripts/import_generations.py "
@@ -37,13 +38,13 @@ def main(argv: list[str] | None = None) -> None:
             f"{expected} of each are needed, per perturbation, then language."
         )
     for path, expected_sha256 in zip(args.inputs, args.sha256, strict=False):
-        published.check_sha256(path, expected_sha256)
+        files.check_sha256(path, expected_sha256)
     width = len(args.languages)
     answers = [
-        published.read_generations(path, args.languages[index % width]) for index, path in enumerate(args.inputs)
+        generations.read_generations(path, args.languages[index % width]) for index, path in enumerate(args.inputs)
     ]
     for index, path in enumerate(args.inputs):
-        published.check_same_inputs(args.inputs[index % width], answers[index % width], path, answers[index])
+        generations.check_same_inputs(args.inputs[index % width], answers[index % width], path, answers[index])
     for path, records in zip(args.outputs, answers, strict=True):
         artifacts.write_records(path, "generations", records)
 

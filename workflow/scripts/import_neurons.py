@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from langneurons import artifacts, published
+from langneurons import artifacts
 from langneurons.errors import UserError, run
+from langneurons.published import activations, files
+from langneurons.published import masks as published_masks
 
 EXAMPLE = (
     "example: PYTHONPATH=workflow python workflow/scripts/import_neurons.py "
@@ -31,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def summarise(masks: published.Masks, path: str, neurons: int | None) -> dict[str, object]:
+def summarise(masks: published_masks.Masks, path: str, neurons: int | None) -> dict[str, object]:
     unknown = ("activation_bar", "candidates", "requested", "entropy_min", "entropy_max", "top_rate")
     return dict.fromkeys((*unknown, "activation_percentile")) | {
         "method": "published",
@@ -41,7 +43,7 @@ def summarise(masks: published.Masks, path: str, neurons: int | None) -> dict[st
         "layers": masks.layers,
         "neurons_per_layer": neurons,
         "file": Path(path).name,  # no folder: results hold no paths of a machine
-        "file_sha256": published.file_sha256(path),
+        "file_sha256": files.file_sha256(path),
     }
 
 
@@ -49,13 +51,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.output_neurons.suffix not in (".parquet", ".csv"):
         raise UserError(f"{args.output_neurons}: neurons are written as .parquet or .csv. Choose one of these endings.")
-    published.check_sha256(args.mask, args.sha256)
+    files.check_sha256(args.mask, args.sha256)
     layers, neurons = args.layers, args.neurons
     if args.recordings:
         shape = artifacts.read_activations(args.recordings[0])[0].over_zero.shape
-        published.check_shape(args.recordings[0], shape, layers, neurons)
+        activations.check_shape(args.recordings[0], shape, layers, neurons)
         layers, neurons = shape
-    masks = published.read_masks(args.mask, args.languages, layers, neurons)
+    masks = published_masks.read_masks(args.mask, args.languages, layers, neurons)
     summary = summarise(masks, args.mask, neurons)
     if args.output_neurons.suffix == ".csv":
         artifacts.write_text(args.output_neurons, masks.table.to_csv(index=False, lineterminator="\n"))
