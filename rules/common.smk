@@ -154,6 +154,11 @@ def published_checksum(model, name):
     return experiment.published_file(config, model, name).sha256
 
 
+def languages_of(model, method):
+    """The languages of a selection, in order: those of the run, or of a published mask."""
+    return CONTENTS[model]["mask_languages"] if method == experiment.PUBLISHED else LANGUAGES
+
+
 def published_shape(model):
     """Options that name a published model's size, where the config gives it."""
     known = {key: config["models"][model].get(key) for key in ("layers", "neurons")}

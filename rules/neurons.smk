@@ -2,7 +2,8 @@
 Neurons: which of them are specific to a language.
 
 REQUIRED INPUTS: results/<model>/activations/<language>.safetensors of all languages; the selection is joint.
-OUTPUTS: results/<model>/neurons/<method>.parquet and .json
+OUTPUTS: results/<model>/neurons/<method>.parquet and .json; on request, the same neurons for other programs as
+    results/<model>/neurons/<method>.pth (a mask in the published format) and .csv
 """
 
 
@@ -40,4 +41,38 @@ rule identify_neurons:
             --output-neurons {output.neurons:q} \
             --output-summary {output.summary:q} \
             2>&1 | tee {log:q}
+        """
+
+
+rule export_neurons:
+    """
+    Write selected neurons as others publish and read them: a mask of lists of tensors, and a table as CSV. Nothing here
+    needs them; ask for them by name.
+    """
+    input:
+        neurons="results/{model}/neurons/{method}.parquet",
+        script=script("export_published"),
+        code=PUBLISHED_CODE
+        + code("published/activations.py", "published/generations.py", "published/masks.py", "neurons/counting.py"),
+    output:
+        mask="results/{model}/neurons/{method}.pth",
+        table="results/{model}/neurons/{method}.csv",
+    log:
+        "results/logs/export_neurons/{model}.{method}.log",
+    benchmark:
+        "results/timings/export_neurons/{model}.{method}.tsv"
+    wildcard_constraints:
+        method=one_of([*experiment.own_selections(config), experiment.PUBLISHED]),
+    conda:
+        "../envs/hf.yaml"
+    params:
+        languages=lambda wildcards: languages_of(wildcards.model, wildcards.method),
+    message:
+        "Export the neurons of {wildcards.model} ({wildcards.method})."
+    shell:
+        r"""
+        (
+            python {input.script:q} --neurons {input.neurons:q} --output {output.table:q}
+            python {input.script:q} --neurons {input.neurons:q} --languages {params.languages:q} --output {output.mask:q}
+        ) 2>&1 | tee {log:q}
         """

@@ -39,6 +39,7 @@ rule make_tables:
         code=code(
             "report/tables.py",
             "report/replication.py",
+            "report/references.py",
             "report/reference.csv",
             "metrics/perplexity.py",
             "metrics/text.py",
@@ -134,7 +135,14 @@ rule render_report:
         template=relative(ROOT / "report" / "templates" / "report.html.j2"),
         style=relative(ROOT / "report" / "templates" / "style.css"),
         script=script("render_report"),
-        code=code("report/render.py", "report/findings.py", "report/looks.py", "metrics/language.py"),
+        code=code(
+            "report/render.py",
+            "report/findings.py",
+            "report/agreement.py",
+            "report/references.py",
+            "report/looks.py",
+            "metrics/language.py",
+        ),
     output:
         report(
             "results/report/report.html",

@@ -19,7 +19,7 @@ from langneurons.errors import UserError
 from langneurons.metrics.text import measure_outputs, stop_words, summarise
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import activation_entropy, select
-from langneurons.report import findings, references, replication
+from langneurons.report import agreement, findings, references, replication
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = Path(os.environ.get("LANGNEURONS_REFERENCE", ROOT.parent / "shared" / "reference"))
@@ -347,7 +347,7 @@ def test_unknown_reference() -> None:
 
 
 def test_summary_of_agreement() -> None:
-    summary = replication.summarise(replication.compare("llama-2-7b", tables_of(), "ours"))
+    summary = agreement.summarise(replication.compare("llama-2-7b", tables_of(), "ours"))
     assert [(part["source"], part["family"], part["rows"], part["compared"], part["agreeing"]) for part in summary] == [
         ("replication", "text", 24, 24, 24),
         ("replication", "percentiles", 3, 3, 3),
@@ -371,7 +371,7 @@ def disagreeing(edits: int) -> pd.DataFrame:
 
 
 def test_exceptions_are_named() -> None:
-    assert replication.summarise(disagreeing(1))[0]["sentence"] == (
+    assert agreement.summarise(disagreeing(1))[0]["sentence"] == (
         "14 of 16 rows of length and stop-word ratio agree to the printed digits; not mean_characters none en (ours "
         "781.600, theirs 780.600) and mean_characters none de (ours 1328.300, theirs 1327.300); 8 more cannot be "
         "compared, as this run has no such number."
@@ -379,14 +379,14 @@ def test_exceptions_are_named() -> None:
 
 
 def test_many_exceptions_are_counted() -> None:
-    assert replication.summarise(disagreeing(3))[0]["sentence"] == (
+    assert agreement.summarise(disagreeing(3))[0]["sentence"] == (
         "10 of 16 rows of length and stop-word ratio agree to the printed digits; 8 more cannot be compared, as this "
         "run has no such number."
     )
 
 
 def test_summary_of_nothing() -> None:
-    summary = replication.summarise(replication.compare("mgpt", {}, "ours"))
+    summary = agreement.summarise(replication.compare("mgpt", {}, "ours"))
     assert [(part["rows"], part["compared"], part["agreeing"]) for part in summary] == [
         (24, 0, 0),
         (3, 0, 0),
@@ -395,14 +395,14 @@ def test_summary_of_nothing() -> None:
     assert summary[2]["sentence"] == (
         "0 of 1 row of the selection of neurons can be compared: this run has no such number."
     )
-    assert replication.summarise(pd.DataFrame()) == []
+    assert agreement.summarise(pd.DataFrame()) == []
 
 
 @pytest.mark.parametrize("comparison", [disagreeing(1), replication.compare("mgpt", {}, "ours")], ids=["some", "none"])
 def test_summary_of_a_csv_file(comparison: pd.DataFrame, tmp_path: Path) -> None:
     comparison.to_csv(tmp_path / "replication.csv", index=False)
     read = findings.read_csv(tmp_path / "replication.csv")
-    assert replication.summarise(read) == replication.summarise(comparison)
+    assert agreement.summarise(read) == agreement.summarise(comparison)
 
 
 # -- the published files ---------------------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ def test_published_answers_give_the_published_table() -> None:
     assert text["agrees"].all()
     assert not text["agrees"].isna().any()
     assert (text["difference"].abs() <= 0.0005).all()
-    assert replication.summarise(comparison)[0]["agreeing"] == 24
+    assert agreement.summarise(comparison)[0]["agreeing"] == 24
 
 
 def test_published_recordings_give_the_published_numbers(recordings: dict[str, ActivationCounts]) -> None:
@@ -474,7 +474,7 @@ def test_published_recordings_give_the_published_numbers(recordings: dict[str, A
     joint = comparison[comparison["source"] == "joint"]
     assert len(joint) == 6
     assert joint["agrees"].all()
-    assert replication.summarise(comparison)[3]["sentence"] == (
+    assert agreement.summarise(comparison)[3]["sentence"] == (
         "6 of 6 rows of the selection of neurons agree to the printed digits."
     )
 

@@ -41,7 +41,7 @@ TINY = {
     "generation": {"max_new_tokens": 6, "validation_prompts": 55, "template": "{question}"},
 }
 
-AGGREGATES = {"make_tables": 1, "plot_figures": 2, "render_report": 1}
+AGGREGATES = {"make_tables": 1, "plot_figures": 2, "render_report": 1, "check_audit": 1}
 
 
 @dataclass

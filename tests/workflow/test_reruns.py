@@ -14,7 +14,7 @@ import pytest
 
 from workflow.conftest import AGGREGATES, TINY, Project, copy_project, environment
 
-SCORES = {"score_perplexity": 2, "score_text": 2}
+SCORES = {"score_perplexity": 2, "score_text": 2, "audit_results": 2}
 
 
 def test_second_run_does_nothing(finished: Project) -> None:
@@ -102,6 +102,7 @@ def test_new_model(finished: Project) -> None:
         "generate_text_random": 1,
         "score_perplexity": 1,
         "score_text": 1,
+        "audit_results": 1,
         **AGGREGATES,
         "plot_figures": 3,
     }
@@ -162,6 +163,7 @@ def test_generation_setting(finished: Project) -> None:
         "generate_text_deactivate": 2,
         "generate_text_random": 2,
         "score_text": 2,
+        "audit_results": 2,
         **AGGREGATES,
     }
 
@@ -185,6 +187,7 @@ def test_other_format_of_one_model(finished: Project) -> None:
         "generate_text_random": 1,
         "score_perplexity": 1,
         "score_text": 1,
+        "audit_results": 1,
         **AGGREGATES,
     }
 
@@ -192,7 +195,7 @@ def test_other_format_of_one_model(finished: Project) -> None:
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
-        ("metrics/text.py", {"score_text": 2, **AGGREGATES}),
+        ("metrics/text.py", {"score_text": 2, "audit_results": 2, **AGGREGATES}),
         ("neurons/controls.py", {"plan_random", "measure_perplexity_random", "generate_text_random"}),
         ("report/render.py", {"render_report": 1}),
     ],

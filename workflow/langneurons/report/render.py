@@ -24,7 +24,7 @@ from markupsafe import Markup
 
 from langneurons import artifacts
 from langneurons import config as experiment
-from langneurons.report import findings, replication
+from langneurons.report import agreement, findings
 from langneurons.report.findings import Tables, language_shares, read_csv
 from langneurons.report.looks import GRID, INK, MUTED, PAPER
 from langneurons.report.references import SOURCES
@@ -269,7 +269,7 @@ def overlaps_of_methods(rows: pd.DataFrame) -> list[Json]:
 
 def replication_of(rows: pd.DataFrame) -> Json:
     """Published numbers beside ours: whose, what agrees in sentences by source, and the rows that could be compared."""
-    parts = replication.summarise(rows)
+    parts = agreement.summarise(rows)
     compared = rows[rows["ours"].notna()].astype({"agrees": "boolean"})
     return {
         "reference": rows["reference"].iloc[0],

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from langneurons.report import findings
 from langneurons.report.references import PublishedNumber, numbers_of
 
-Json = dict[str, Any]
+Tables = dict[str, pd.DataFrame]
 
 
 class Place(NamedTuple):
@@ -37,17 +36,8 @@ PLACES = {
 }
 """By source and quantity."""
 
-FAMILIES = {
-    "text": "length and stop-word ratio",
-    "percentiles": "the percentiles of the activation probability",
-    "selection": "the selection of neurons",
-}
-"""Groups of quantities, in words."""
-FAMILY_OF = {"mean_characters": "text", "stop_word_ratio": "text", "percentile": "percentiles"}
-"""Every other quantity is of the selection."""
 
-
-def compare(reference: str, tables: findings.Tables, model: str) -> pd.DataFrame:
+def compare(reference: str, tables: Tables, model: str) -> pd.DataFrame:
     """Put the numbers of one of our models beside the published numbers of a reference.
 
     The rows of the source `joint` are compared only if LAPE compared exactly its languages: the bar, the entropies and
@@ -66,7 +56,7 @@ def compare(reference: str, tables: findings.Tables, model: str) -> pd.DataFrame
         UserError: no such reference.
     """
     numbers = numbers_of(reference)
-    own = {place.table: findings.table_of(tables, place.table, model) for place in PLACES.values()}
+    own = {place.table: _rows_of(tables, place.table, model) for place in PLACES.values()}
     joint = {number.language for number in numbers if number.source == "joint" and number.language}
     same_languages = _languages_of_lape(own["neurons"]) == joint
     rows = []
@@ -100,6 +90,11 @@ def agrees(ours: float, theirs: float, decimals: int) -> bool:
     return abs(ours - theirs) <= 0.5 * 10**-decimals + 4 * math.ulp(theirs)
 
 
+def _rows_of(tables: Tables, name: str, model: str) -> pd.DataFrame:
+    table = tables.get(name, pd.DataFrame())
+    return table[table["model"] == model] if "model" in table else pd.DataFrame()
+
+
 def _languages_of_lape(neurons: pd.DataFrame) -> set[str]:
     """Languages that LAPE compared; none if unknown."""
     if not {"method", "language"} <= set(neurons):
@@ -107,7 +102,7 @@ def _languages_of_lape(neurons: pd.DataFrame) -> set[str]:
     return set(neurons[neurons["method"] == "lape"]["language"])
 
 
-def _counterpart(number: PublishedNumber, tables: findings.Tables) -> float:
+def _counterpart(number: PublishedNumber, tables: Tables) -> float:
     """Our number for a published one; NaN if there is none."""
     place = PLACES[number.source, number.quantity]
     keys = {"method": place.method, "perturbation": number.perturbation, "language": number.language}
@@ -119,46 +114,3 @@ def _counterpart(number: PublishedNumber, tables: findings.Tables) -> float:
         table = table[table[column] == value]
     found = pd.to_numeric(table[place.column], errors="coerce").to_numpy(dtype=float, na_value=math.nan)
     return float(found[0]) if len(found) else math.nan
-
-
-def summarise(comparison: pd.DataFrame) -> list[Json]:
-    """Per source and family of quantities: `source, family, rows, compared, agreeing` and a `sentence`.
-
-    Args:
-        comparison: from `compare`, for one model, or the same from a CSV file.
-    """
-    if comparison.empty:
-        return []
-    table = comparison.assign(
-        family=comparison["quantity"].map(FAMILY_OF).fillna("selection"),
-        agrees=comparison["agrees"].astype("boolean").fillna(False).astype(bool),
-    )
-    result = []
-    for (source, family), group in table.groupby(["source", "family"], sort=False):
-        compared = group[group["ours"].notna()]
-        counts = {"rows": len(group), "compared": len(compared), "agreeing": int(compared["agrees"].sum())}
-        sentence = _sentence(FAMILIES[family], **counts, exceptions=compared[~compared["agrees"]])
-        result.append({"source": source, "family": family, **counts, "sentence": sentence})
-    return result
-
-
-def _sentence(what: str, rows: int, compared: int, agreeing: int, exceptions: pd.DataFrame) -> str:
-    if not compared:
-        return f"0 of {rows} {_plural(rows)} of {what} can be compared: this run has no such number."
-    verb = "agrees" if agreeing == 1 else "agree"
-    parts = [f"{agreeing} of {compared} {_plural(compared)} of {what} {verb} to the printed digits"]
-    if 0 < len(exceptions) <= findings.FEW:
-        parts.append(f"not {findings.join([_exception(row) for row in exceptions.itertuples()])}")
-    if compared < rows:
-        parts.append(f"{rows - compared} more cannot be compared, as this run has no such number")
-    return f"{'; '.join(parts)}."
-
-
-def _plural(rows: int) -> str:
-    return "row" if rows == 1 else "rows"
-
-
-def _exception(row: Any) -> str:
-    """A row that does not agree, with both numbers to the printed digits."""
-    name = " ".join(str(part) for part in (row.quantity, row.perturbation, row.language) if part and not pd.isna(part))
-    return f"{name} (ours {row.ours:.{row.decimals}f}, theirs {row.theirs:.{row.decimals}f})"
