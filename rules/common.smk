@@ -126,6 +126,11 @@ def corpus_files(wildcards):
     return or_workflow_error(experiment.source_files, source, wildcards.language)
 
 
+def prompt_files():
+    """The questions of every language. A language of published models alone has none."""
+    return [path for language in LANGUAGES if (path := experiment.prompt_path(config, language))]
+
+
 def training_files(wildcards):
     """The local text files of all languages that a demo model is trained on."""
     languages = config["models"][wildcards.model]["languages"]

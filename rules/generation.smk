@@ -26,7 +26,7 @@ for job in experiment.jobs(config):
                 language=LANGUAGES,
                 split=config["perplexity"]["split"],
             ),
-            prompts=[experiment.prompt_path(config, language) for language in LANGUAGES],
+            prompts=prompt_files(),
             model=model_files,
             script=script("generate_text"),
             code=ENGINE_CODE + code("corpus/prompts.py"),

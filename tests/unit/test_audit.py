@@ -852,6 +852,7 @@ def test_published_answers_of_some_perturbations(tmp_path: Path) -> None:
     nothing = {"published": True, "recorded": False, "methods": [], "read": False, "answered": answered}
     evidence = read(written(tmp_path, Evidence(text=text)), **nothing)
     assert evidence.problems == []
+    assert [member["id"] for member in evidence.perturbations] == answered
     expect("effect", evidence, (WARNING, "deactivate-en/en", "All 4 answers in en under deactivate-en equal"))
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from langneurons import artifacts
-from langneurons.audit.checks import PASSED, audit
-from langneurons.audit.evidence import read_evidence
+from langneurons.audit.checks import audit
+from langneurons.audit.evidence import PASSED, read_evidence
 from langneurons.errors import run
 
 

@@ -8,45 +8,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import entropy
 
-from langneurons.audit.evidence import Evidence, Json
+from langneurons.audit.effect import check_effect
+from langneurons.audit.evidence import FATAL, NOTE, PASSED, WARNING, Evidence, Finding, Found, Json
 from langneurons.metrics.language import knows
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import select
 
-FATAL, WARNING, NOTE, PASSED = "fatal", "warning", "note", "passed"
-"""Fatal: the numbers cannot be true. Warning: a conclusion from them may not hold. Note: not checked, or worth knowing.
-Passed: looked for and not found."""
-
-FLAT_ENTROPY = 0.9
-"""Selected neurons of which 95 % have at least this share of the largest possible entropy hardly tell languages apart.
-On the published recordings of LLaMA-2-7B in three languages the share is 0.67, and 0.98 once as many tokens of padding
-are added, on which 30 % of the neurons are active."""
+FLAT_PROFILE = 2.5
+"""Neurons of which 95 % have at least the entropy of one that is only so many times as often active in one language as in
+each other one hardly tell languages apart. In three languages that is 0.91 of the largest possible entropy; on the
+published recordings of LLaMA-2-7B the share is 0.67, and 0.98 once as many tokens of padding are added, on which 30 % of
+the neurons are active."""
 BUDGET_RATIO = 1.05
 """Languages whose numbers of tokens differ by more than this factor are unequally measured."""
 ALWAYS_ACTIVE = 0.01
 """Largest plausible share of neurons that are active on every single token (published LLaMA-2-7B: 0.0001)."""
 BASELINE_SHARE = 0.5
 """A model that answers less than this share of the prompts in their language cannot be switched away from it."""
-AGREEMENT = 0.5
-"""Smallest share of neurons that must be selected from either half of the text, of all selected from one of them."""
+BASELINE_MOSTLY = 0.8
+"""Below this share the baseline is worth looking at."""
+AGREEMENT = 0.8
+"""Smallest share of neurons that must be selected from either half of the text, of all selected from one of them. The
+demo models, with 56,000 tokens per language, reach 0.9."""
 SMALLEST_WINDOW = 128
 """Equal numbers of tokens that are multiples of a power of two from here on look like padded windows."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found."""
-
-    check: str
-    severity: str
-    cell: str
-    """What it is about: a language, a variant, `<perturbation>/<language>`; empty for the model as a whole."""
-    sentence: str
 
 
 def audit(evidence: Evidence) -> list[Finding]:
@@ -60,10 +50,6 @@ def audit(evidence: Evidence) -> list[Finding]:
             sentence = f"This check could not be made: {type(error).__name__}: {error}"
             found.append(Finding(name, WARNING, "", sentence))
     return found
-
-
-Found = Iterator[tuple[str, str, str]]
-"""Severity, cell and sentence."""
 
 
 # -- reading and numbers ----------------------------------------------------------------------------------------------
@@ -130,84 +116,13 @@ def _losses(evidence: Evidence) -> Found:
     broken = table[~np.isfinite(table["nll_sum"]) | (table["nll_sum"] < 0) | (table["tokens"] < 1)]
     for (perturbation, language), group in broken.groupby(["perturbation", "language"], sort=False):
         cell = f"{perturbation}/{language}"
-        yield FATAL, cell, f"The log-likelihood of {len(group):,} windows of {language} is NaN, infinite or positive."
+        yield (
+            FATAL,
+            cell,
+            f"The log-likelihood of {len(group):,} windows of {language} is NaN, infinite or positive, or of no token.",
+        )
     if broken.empty:
         yield PASSED, "", f"The log-likelihoods of all {len(table):,} windows are finite."
-
-
-# -- the effect of perturbations --------------------------------------------------------------------------------------
-
-
-def _effect(evidence: Evidence) -> Found:
-    """Whether each perturbation changed anything, by cell and by variant.
-
-    In the mGPT part of the replication the edit was made on a copy: all its perturbed answers are the baseline's.
-    """
-    cells = list(_cells(evidence))
-    if not cells:
-        yield NOTE, "", "There is no perturbed output beside a baseline, so no effect to check."
-        return
-    for variant in dict.fromkeys(cell["variant"] for cell in cells):
-        own = [cell for cell in cells if cell["variant"] == variant]
-        if all(cell["nothing"] for cell in own):
-            yield (
-                FATAL,
-                variant,
-                f"Nothing changed under any perturbation of {variant}: all {len(own)} of its outputs equal the "
-                "unperturbed model's. The perturbation did nothing; an edit made on a copy of the activations would "
-                "look like this.",
-            )
-    silent = [cell for cell in cells if cell["nothing"]]
-    for cell in silent:
-        name = f"{cell['id']}/{cell['language']}"
-        what = f"{cell['answers']} answers" if cell["answers"] else "windows"
-        yield (
-            WARNING,
-            name,
-            f"All {what} in {cell['language']} under {cell['id']} equal the unperturbed ones: the perturbation did "
-            "nothing there.",
-        )
-    for cell in cells:
-        if cell["same_text"] and not cell["nothing"]:
-            name = f"{cell['id']}/{cell['language']}"
-            yield (
-                NOTE,
-                name,
-                f"No answer in {cell['language']} changed under {cell['id']}, although the perplexity did.",
-            )
-    if not silent:
-        yield PASSED, "", f"Outputs differ from the unperturbed model's in all {len(cells)} cells."
-
-
-def _cells(evidence: Evidence) -> Iterator[Json]:
-    """Every non-empty perturbation by language: what of its outputs equals the baseline's."""
-    for member in evidence.perturbations:
-        proof = evidence.effects.get(member["id"], {})
-        if member["kind"] == "none" or proof.get("edited_neurons") == 0:
-            continue
-        for language in evidence.languages:
-            answers = _rows(evidence.text, member["id"], language)
-            same_text = None
-            if len(answers) and answers["identical_to_baseline"].notna().all():
-                same_text = bool(answers["identical_to_baseline"].all())
-            losses = _rows(evidence.perplexity, member["id"], language)
-            baseline = _rows(evidence.perplexity, "none", language)
-            same_loss = None
-            if len(losses) and len(baseline):
-                same_loss = bool(np.array_equal(losses["nll_sum"], baseline["nll_sum"], equal_nan=True))
-            known = [same for same in (same_text, same_loss) if same is not None]
-            if known:
-                yield {
-                    **{"id": member["id"], "variant": member["variant"], "language": language},
-                    **{"same_text": same_text, "nothing": all(known)},
-                    "answers": 0 if same_text is None else len(answers),  # those that could be compared
-                }
-
-
-def _rows(table: pd.DataFrame | None, perturbation: str, language: str) -> pd.DataFrame:
-    if table is None:
-        return pd.DataFrame()
-    return table[(table["perturbation"] == perturbation) & (table["language"] == language)]
 
 
 # -- the identification -----------------------------------------------------------------------------------------------
@@ -227,10 +142,10 @@ def _joint_identification(evidence: Evidence) -> Found:
             yield from _mask_of_one_language(method, table, summary)
         elif (entropies < 1e-9).all():
             yield (
-                FATAL,
+                WARNING,
                 method,
-                f"All neurons of {method} have entropy 0: languages were not compared, and ties decided which neurons "
-                "were selected.",
+                f"All neurons of {method} have entropy 0, so that ties decided which were selected: each is active in "
+                "one language alone. Too little text, or an identification on one language, looks like this.",
             )
         else:
             yield PASSED, method, f"The neurons of {method} have different entropies, up to {entropies.max():.3f}."
@@ -243,7 +158,7 @@ def _mask_of_one_language(method: str, table: pd.DataFrame, summary: Json) -> Fo
         return
     sizes, layers, highest = summary["count_by_language"], summary["layers"], int(table["layer"].max())
     equal = len(sizes) > 1 and len(set(sizes.values())) == 1
-    low = layers >= 4 and highest < layers / 2
+    low = layers >= 4 and highest < layers * (0.75 if equal else 0.5)
     if equal and low:
         yield (
             WARNING,
@@ -263,27 +178,32 @@ def _mask_of_one_language(method: str, table: pd.DataFrame, summary: Json) -> Fo
 
 def _activation_profiles(evidence: Evidence) -> Found:
     """Whether the selected neurons tell languages apart at all; those that are active on padding do not."""
+    found = _flatness(evidence)
+    if found is None:
+        yield NOTE, "", "There are no entropies to check."
+        return
+    method, share, flat = found
+    if flat:
+        yield (
+            WARNING,
+            method,
+            f"The activation profiles hardly differ between languages: 95 % of the neurons of {method} have at least "
+            f"{share:.0%} of the largest possible entropy. Was padding counted?",
+        )
+    else:
+        sentence = f"The neurons of {method} tell languages apart: 5 % have at most {share:.0%} of the largest entropy."
+        yield PASSED, method, sentence
+
+
+def _flatness(evidence: Evidence) -> tuple[str, float, bool] | None:
+    """Of the first selection with entropies: their 5 % quantile relative to ln K, and whether that is too much."""
     for method, (table, summary) in evidence.neurons.items():
         entropies, number = table["entropy"].dropna(), len(summary["count_by_language"])
-        if number < 2 or entropies.empty:
-            continue
-        share = float(entropies.quantile(0.05)) / math.log(number)
-        if share >= FLAT_ENTROPY:
-            yield (
-                WARNING,
-                method,
-                f"The activation profiles hardly differ between languages: 95 % of the neurons of {method} have at "
-                f"least {share:.0%} of the largest possible entropy. Was padding counted?",
-            )
-        else:
-            yield (
-                PASSED,
-                method,
-                f"The neurons of {method} tell languages apart: 5 % have at most {share:.0%} of the largest possible "
-                "entropy.",
-            )
-        return
-    yield NOTE, "", "There are no entropies to check."
+        if number > 1 and len(entropies):
+            profile = np.array([FLAT_PROFILE, *[1.0] * (number - 1)])
+            lowest = float(entropies.quantile(0.05))
+            return method, lowest / math.log(number), lowest >= entropy(profile)
+    return None
 
 
 def _padding(evidence: Evidence) -> Found:
@@ -291,22 +211,23 @@ def _padding(evidence: Evidence) -> Found:
     tokens = {language: counts.tokens for language, counts in evidence.recordings.items()}
     if not evidence.published:
         yield PASSED, "", "Windows are packed here, never padded."
-    elif len(tokens) < 2:
+        return
+    if len(tokens) < 2:
         yield NOTE, "", "There are no recordings of several languages, so no numbers of tokens to compare."
-    elif len(set(tokens.values())) > 1:
+        return
+    number = next(iter(tokens.values()))
+    window = number & -number  # the largest power of two that divides it
+    found = _flatness(evidence)
+    if len(set(tokens.values())) > 1:
         yield PASSED, "", "The languages have different numbers of tokens, unlike equally many padded windows."
+    elif window < SMALLEST_WINDOW:
+        yield PASSED, "", f"Every language has {number:,} tokens, which is no whole number of usual windows."
     else:
-        number = next(iter(tokens.values()))
-        window = number & -number  # the largest power of two that divides it
-        if window >= SMALLEST_WINDOW:
-            yield (
-                WARNING,
-                "",
-                f"Every language has exactly {number:,} tokens, a multiple of {min(window, 4096):,}. Equally many "
-                "windows, filled up with padding that is counted, look like this.",
-            )
+        equal = f"Every language has exactly {number:,} tokens, a multiple of {min(window, 4096):,}."
+        if found and found[2]:
+            yield WARNING, "", f"{equal} With activation profiles that hardly differ, this smells of padding."
         else:
-            yield NOTE, "", f"Every language has exactly {number:,} tokens, which is no whole number of usual windows."
+            yield NOTE, "", f"{equal} Windows that are padded and counted whole look like this, but so do packed ones."
 
 
 def _token_budgets(evidence: Evidence) -> Found:
@@ -347,8 +268,8 @@ def _stability(evidence: Evidence) -> Found:
         yield (
             WARNING,
             "",
-            f"Too little text: of the neurons that one half of it selects or the other, only {share:.0%} are selected "
-            "from both. Record more tokens.",
+            f"Of the neurons that one half of the text selects or the other, only {share:.0%} are selected from both. "
+            "There is too little text, or many more neurons are as specific as those selected.",
         )
     else:
         yield (
@@ -380,15 +301,13 @@ def _baseline_language(evidence: Evidence) -> Found:
                 "language. A claim that a perturbation switches the language has no base there.",
             )
         else:
-            yield (
-                PASSED,
-                str(language),
-                f"{share:.0%} of the unperturbed answers to prompts in {language} are in {language}.",
-            )
+            severity = NOTE if share < BASELINE_MOSTLY else PASSED
+            sentence = f"{share:.0%} of the {len(answers)} unperturbed answers to prompts in {language} are in it."
+            yield severity, str(language), sentence
 
 
 CHECKS: dict[str, Callable[[Evidence], Found]] = {
-    "effect": _effect,
+    "effect": check_effect,
     "joint-identification": _joint_identification,
     "activation-profiles": _activation_profiles,
     "padding": _padding,

@@ -1,8 +1,8 @@
-"""What an audit looks at: all there is of one model, damaged files included."""
+"""What an audit looks at, damaged files included, and what its findings are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,24 @@ from langneurons.errors import UserError
 from langneurons.neurons.counting import ActivationCounts
 
 Json = dict[str, Any]
+
+FATAL, WARNING, NOTE, PASSED = "fatal", "warning", "note", "passed"
+"""Fatal: the numbers cannot be true. Warning: a conclusion from them may not hold. Note: not checked, or worth knowing.
+Passed: looked for and not found."""
+
+Found = Iterator[tuple[str, str, str]]
+"""Severity, cell and sentence."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found."""
+
+    check: str
+    severity: str
+    cell: str
+    """What it is about: a language, a variant, `<perturbation>/<language>`; empty for the model as a whole."""
+    sentence: str
 
 
 @dataclass(frozen=True)
