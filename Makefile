@@ -40,8 +40,9 @@ lint: setup-dev ## Check style, types and the workflow
 	mypy
 	snakemake --lint
 
-bench: setup-dev ## Measure the speed of recording against the bare forward pass
+bench: setup-dev ## Measure the speed of recording against the bare forward pass, and of LAPE
 	python tests/benchmarks/recording.py
+	python tests/benchmarks/lape.py $(if $(PUBLISHED),--published $(PUBLISHED))
 
 setup: $(VENV)/.installed ## Create the environment
 

@@ -330,7 +330,7 @@ def test_published_numbers_beside_ours() -> None:
         ["953.471", "953.471", "0.0002", "yes"],
         ["0.366", "0.368", "0.002", "no"],
     ]
-    assert "Of the 2 published numbers of mgpt that this run has too, 1 agree to the printed digits." in page.text
+    assert "Of the 2 published numbers of mgpt that this run has too, 1 agrees to the printed digits." in page.text
     assert "Not in this run: 0 of 1 row of the selection of neurons can be compared" in page.text
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from langneurons import artifacts
 from langneurons.engines import ENGINES
+from langneurons.published.masks import read_masks
 from workflow.conftest import ROOT, Project, copy_project, environment
 
 LIBRARY = ROOT / "workflow" / "langneurons"
@@ -114,6 +115,42 @@ def test_perplexity_table_recomputed(finished: Project) -> None:
         )
         expected = np.exp(windows["nll_sum"].sum() / windows["tokens"].sum())
         assert table.loc[(model, perturbation, language), "perplexity"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_recordings_keep_the_counts_of_half_of_the_windows(finished: Project) -> None:
+    """4000 tokens are 125 windows of 32: 63 of even and 62 of odd number."""
+    counts, _ = artifacts.read_activations(finished.folder / "results/tiny-llama/activations/en.safetensors")
+    assert counts.tokens == 125 * 32
+    halves = counts.halves()
+    assert halves is not None
+    assert [half.tokens for half in halves] == [63 * 32, 62 * 32]
+    assert np.array_equal(halves[0].over_zero + halves[1].over_zero, counts.over_zero)
+    shares = [half.probability().mean() for half in halves]
+    assert shares[0] == pytest.approx(shares[1], rel=0.05)  # the same language, other sentences
+
+
+def test_own_results_pass_the_audit(finished: Project) -> None:
+    """No edit of the finished experiment is without effect, and no number is impossible."""
+    audit = pd.read_csv(finished.folder / "results/tables/audit.csv")
+    assert (audit["severity"] != "fatal").all()
+    passed = audit[audit["severity"] == "passed"].groupby("model")["check"].agg(set)
+    for model in ("tiny-llama", "tiny-gpt2"):
+        assert {"joint-identification", "padding", "counts", "log-likelihoods", "token-budgets", "files"} <= passed[
+            model
+        ]
+    lines = (finished.folder / "results/report/audit.txt").read_text().splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["tiny-llama", "tiny-gpt2"]
+
+
+def test_exported_neurons(finished: Project) -> None:
+    """Asked for by name, the neurons become a mask in the published format, and a table."""
+    finished.run("results/tiny-gpt2/neurons/lape.pth", "results/tiny-gpt2/neurons/lape.csv")
+    folder = finished.folder / "results/tiny-gpt2/neurons"
+    table, _ = artifacts.read_table(folder / "lape.parquet", "neurons")
+    mask = read_masks(folder / "lape.pth", ["en", "de"], 2, 96).table
+    key = ["language", "layer", "neuron"]
+    assert mask[key].values.tolist() == table[key].values.tolist()
+    assert pd.read_csv(folder / "lape.csv")[key].values.tolist() == table[key].values.tolist()
 
 
 def test_interventions_match_the_selection(finished: Project) -> None:

@@ -20,10 +20,10 @@ from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import select
 
 FLAT_PROFILE = 2.5
-"""Neurons of which 95 % have at least the entropy of one that is only so many times as often active in one language as in
-each other one hardly tell languages apart. In three languages that is 0.91 of the largest possible entropy; on the
-published recordings of LLaMA-2-7B the share is 0.67, and 0.98 once as many tokens of padding are added, on which 30 % of
-the neurons are active."""
+"""Neurons of which 95 % have at least the entropy of one that is only so many times as often active in one language as
+in each other one hardly tell languages apart. In three languages that is 0.91 of the largest possible entropy; on the
+published recordings of LLaMA-2-7B the share is 0.67, and 0.98 once as many tokens of padding are added, on which 30 %
+of the neurons are active."""
 BUDGET_RATIO = 1.05
 """Languages whose numbers of tokens differ by more than this factor are unequally measured."""
 ALWAYS_ACTIVE = 0.01

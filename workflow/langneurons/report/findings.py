@@ -165,17 +165,12 @@ def describe_model(model: str, tables: Tables, config: Json) -> Json:
 def sentences(model: str, comparisons: Sequence[Comparison], tables: Tables, config: Json) -> list[str]:
     """A few plain sentences on one model."""
     result = _selection_sentences(model, tables)
-    if config["models"][model]["source"] != experiment.PUBLISHED or comparisons_of(model, comparisons):
+    own = config["models"][model]["source"] != experiment.PUBLISHED
+    if own:
         result += _reading_sentences(model, comparisons)
-    else:
-        result.append("Perplexity is not part of published files, so it is not shown.")
-    result += _answer_sentences(model, tables, config)
+    if own or not table_of(tables, "text", model).empty:
+        result += _answer_sentences(model, tables, config)
     return result + _replication_sentences(model, tables) + _audit_sentences(model, tables)
-
-
-def comparisons_of(model: str, comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Those of one model."""
-    return [row for row in comparisons if row.model == model]
 
 
 def _selection_sentences(model: str, tables: Tables) -> list[str]:
@@ -198,7 +193,7 @@ def _selection_sentences(model: str, tables: Tables) -> list[str]:
 
 
 def _reading_sentences(model: str, comparisons: Sequence[Comparison]) -> list[str]:
-    own = comparisons_of(model, comparisons)
+    own = [row for row in comparisons if row.model == model]
     if not own:
         return ["No language's neurons were switched off while the model read text."]
     result = []
@@ -284,8 +279,8 @@ def _replication_sentences(model: str, tables: Tables) -> list[str]:
         return []
     agreeing, reference = int(compared["agrees"].astype("boolean").sum()), compared["reference"].iloc[0]
     return [
-        f"Of the {len(compared)} published numbers of {reference} that this run has too, {agreeing} agree to the "
-        "printed digits."
+        f"Of the {len(compared)} published numbers of {reference} that this run has too, {agreeing} "
+        f"{'agrees' if agreeing == 1 else 'agree'} to the printed digits."
     ]
 
 

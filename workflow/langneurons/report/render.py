@@ -170,7 +170,7 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
         keep_trailing_newline=True,
     )
     formats = (fixed1, fixed2, fixed3, percent, integer, seconds, small, printed, optional)
-    environment.filters |= {function.__name__: function for function in formats}
+    environment.filters |= {function.__name__: function for function in formats} | {"enumerated": findings.join}
     config, tables = inputs.config, inputs.tables
     comparisons = findings.compare(tables, config)
     context = {
@@ -196,10 +196,19 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
         "audits": findings.audits(tables, config),
         "replications": {model: replication_of(rows) for model, rows in _by_model(tables, "replication")},
         "sources": SOURCES,
-        "own": [name for name in config["run"]["models"] if config["models"][name]["source"] != experiment.PUBLISHED],
+        **_missing(config, tables),
         "timings": summarise_timings(inputs.timings),
     }
     return environment.get_template(template.name).render(context)
+
+
+def _missing(config: Json, tables: Tables) -> dict[str, list[str]]:
+    """The models that ran here, those that others ran, and of these the ones without answers."""
+    models = config["run"]["models"]
+    own = [model for model in models if config["models"][model]["source"] != experiment.PUBLISHED]
+    theirs = [model for model in models if model not in own]
+    unanswered = [model for model in theirs if findings.table_of(tables, "text", model).empty]
+    return {"own": own, "theirs": theirs, "unanswered": unanswered}
 
 
 def _by_model(tables: Tables, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
