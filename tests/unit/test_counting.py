@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from langneurons.errors import UserError
-from langneurons.neurons.counting import ActivationCounts
+from langneurons.neurons.counting import ActivationCounts, join_halves
 
 
 def counts_with(**changes: Any) -> ActivationCounts:
@@ -61,10 +61,118 @@ def test_the_number_of_broken_sums_and_the_remedy() -> None:
         counts_with(product_sum=np.full((2, 2), np.nan)).check()
 
 
-@pytest.mark.parametrize("name", ["over_zero", "activation_sum", "product_sum"])
+@pytest.mark.parametrize("name", ["over_zero", "activation_sum", "product_sum", "half_over_zero"])
 def test_different_shapes(name: str) -> None:
     with pytest.raises(UserError, match=r"different shapes: \[\(2, 2\), \(2, 3\)\]"):
-        counts_with(**{name: np.zeros((2, 3), dtype=np.int64 if name == "over_zero" else np.float64)}).check()
+        counts_with(**{name: np.zeros((2, 3), dtype=np.int64 if name.endswith("over_zero") else np.float64)}).check()
+
+
+def with_half(counts: list[list[int]], tokens: int) -> ActivationCounts:
+    """Of the counts [[0, 3], [10, 7]] on 10 tokens, those of half of the windows."""
+    return counts_with(half_over_zero=np.array(counts, dtype=np.int64), half_tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("counts", "tokens"),
+    [
+        ([[0, 1], [6, 3]], 6),
+        ([[0, 3], [6, 3]], 6),  # all three in one half, and none of them in the other
+        ([[0, 0], [6, 3]], 6),
+        ([[0, 3], [6, 6]], 6),  # at most 6 of 7 can be in this half
+        ([[0, 0], [4, 4]], 4),
+    ],
+)
+def test_possible_counts_of_a_half(counts: list[list[int]], tokens: int) -> None:
+    with_half(counts, tokens).check()
+
+
+@pytest.mark.parametrize(
+    ("counts", "tokens", "reason"),
+    [
+        ([[0, 1], [7, 3]], 6, 6),  # more than the half has tokens
+        ([[0, -1], [6, 3]], 6, 6),
+        ([[0, 1], [5, 3]], 6, 4),  # the other half of 4 tokens would have 5 of the 10
+        ([[1, 1], [6, 3]], 6, 4),  # and here less than none
+        ([[0, 1], [6, 2]], 6, 4),  # 5 of the 7
+        ([[0, 3], [10, 7]], 11, -1),  # a half of more tokens than there are
+        ([[0, 3], [10, 7]], 0, 0),
+        ([[0, 0], [0, 0]], -1, -1),
+    ],
+)
+def test_impossible_counts_of_a_half(counts: list[list[int]], tokens: int, reason: int) -> None:
+    """Whichever half is at fault, its number of tokens is named."""
+    with pytest.raises(UserError, match=f"^the counts of half of the windows are not possible for its {reason} tokens"):
+        with_half(counts, tokens).check()
+
+
+def test_counts_are_checked_as_a_whole_first() -> None:
+    counts = counts_with(tokens=9, half_over_zero=np.full((2, 2), 99), half_tokens=5)
+    with pytest.raises(UserError, match="counts reach from 0 to 10 for 9 tokens"):
+        counts.check()
+
+
+def test_halves_by_hand() -> None:
+    halves = with_half([[0, 1], [6, 3]], 6).halves()
+    assert halves is not None
+    assert [half.over_zero.tolist() for half in halves] == [[[0, 1], [6, 3]], [[0, 2], [4, 4]]]
+    assert [half.tokens for half in halves] == [6, 4]
+    for half in halves:
+        half.check()
+        assert half.over_zero.dtype == np.int64
+        assert (half.activation_sum, half.product_sum, half.halves()) == (None, None, None)
+    assert halves[0].probability().tolist() == np.array([[0, 1 / 6], [1, 0.5]], dtype=np.float32).tolist()
+
+
+def test_halves_that_were_not_kept() -> None:
+    assert counts_with().halves() is None
+    assert counts_with(half_tokens=5).halves() is None
+    counts_with(half_tokens=5).check()
+
+
+def test_halves_of_large_counts() -> None:
+    """Beyond int32 and the integers of float32."""
+    large = 2**40 + 1
+    counts = ActivationCounts(np.array([[2 * large]]), None, None, 2 * large, np.array([[large]]), large)
+    counts.check()
+    assert [half.over_zero.tolist() for half in counts.halves() or ()] == [[[large]], [[large]]]
+
+
+def test_halves_joined_by_hand() -> None:
+    first = counts_with()
+    second = counts_with(
+        over_zero=np.array([[4, 0], [1, 2]], dtype=np.int64),
+        activation_sum=np.array([[1, 1], [0.5, -2]]),
+        product_sum=np.array([[0, 0.25], [-1, 3]]),
+        tokens=6,
+    )
+    joined = join_halves(first, second)
+    joined.check()
+    assert joined.over_zero.tolist() == [[4, 3], [11, 9]]
+    assert joined.over_zero.dtype == np.int64
+    assert joined.activation_sum is not None
+    assert joined.activation_sum.tolist() == [[-0.5, 1.25], [3.5, 0]]
+    assert joined.product_sum is not None
+    assert joined.product_sum.tolist() == [[0.5, -1.75], [0, 3]]
+    assert joined.tokens == 16
+    halves = joined.halves()
+    assert halves is not None
+    for half, original in zip(halves, (first, second), strict=True):
+        assert half.over_zero.tolist() == original.over_zero.tolist()
+        assert half.tokens == original.tokens
+    # Nothing was added up in place.
+    assert first.over_zero.tolist() == counts_with().over_zero.tolist()
+    assert first.activation_sum is not None
+    assert first.activation_sum.tolist() == [[-1.5, 0.25], [3, 2]]
+
+
+@pytest.mark.parametrize("name", ["activation_sum", "product_sum"])
+@pytest.mark.parametrize("position", [0, 1])
+def test_halves_without_sums_are_not_joined(name: str, position: int) -> None:
+    """Published recordings come whole."""
+    halves = [counts_with(), counts_with()]
+    halves[position] = counts_with(**{name: None})
+    with pytest.raises(AssertionError):
+        join_halves(*halves)
 
 
 def test_probability_by_hand() -> None:

@@ -15,6 +15,7 @@ from scipy.stats import entropy
 
 from langneurons.audit.effect import check_effect
 from langneurons.audit.evidence import FATAL, NOTE, PASSED, WARNING, Evidence, Finding, Found, Json
+from langneurons.errors import UserError
 from langneurons.metrics.language import knows
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import select
@@ -68,7 +69,7 @@ def _counts(evidence: Evidence) -> Found:
         return
     faults = 0
     for language, counts in evidence.recordings.items():
-        for sentence in _faults(language, counts):
+        for sentence in list(_faults(language, counts)) or _other_faults(language, counts):
             faults += 1
             yield FATAL, language, sentence
     if not faults:
@@ -89,6 +90,14 @@ def _faults(language: str, counts: ActivationCounts) -> Iterator[str]:
         broken = 0 if sums is None else int((~np.isfinite(sums)).sum())
         if broken:
             yield f"The summed {name} of {broken:,} neurons on {language} are NaN or infinite."
+
+
+def _other_faults(language: str, counts: ActivationCounts) -> Iterator[str]:
+    """What has no sentence of its own here: arrays of different shapes, impossible counts of half of the windows."""
+    try:
+        counts.check()
+    except UserError as error:
+        yield f"The recording of {language} cannot be true: {error}."
 
 
 def _always_active(evidence: Evidence) -> Found:
@@ -144,7 +153,7 @@ def _joint_identification(evidence: Evidence) -> Found:
             yield (
                 WARNING,
                 method,
-                f"All neurons of {method} have entropy 0, so that ties decided which were selected: each is active in "
+                f"All neurons of {method} have entropy 0, so that only ties order them: each is active in "
                 "one language alone. Too little text, or an identification on one language, looks like this.",
             )
         else:
@@ -217,13 +226,13 @@ def _padding(evidence: Evidence) -> Found:
         return
     number = next(iter(tokens.values()))
     window = number & -number  # the largest power of two that divides it
-    found = _flatness(evidence)
     if len(set(tokens.values())) > 1:
         yield PASSED, "", "The languages have different numbers of tokens, unlike equally many padded windows."
     elif window < SMALLEST_WINDOW:
         yield PASSED, "", f"Every language has {number:,} tokens, which is no whole number of usual windows."
     else:
         equal = f"Every language has exactly {number:,} tokens, a multiple of {min(window, 4096):,}."
+        found = _flatness(evidence)
         if found and found[2]:
             yield WARNING, "", f"{equal} With activation profiles that hardly differ, this smells of padding."
         else:

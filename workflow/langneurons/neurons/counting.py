@@ -39,7 +39,7 @@ class ActivationCounts:
                 f"counts reach from {self.over_zero.min()} to {self.over_zero.max()} for {self.tokens} tokens"
             )
         for half in self.halves() or ():
-            if half.over_zero.min(initial=0) < 0 or half.over_zero.max(initial=0) > half.tokens:
+            if half.tokens < 1 or half.over_zero.min(initial=0) < 0 or half.over_zero.max(initial=0) > half.tokens:
                 raise UserError(f"the counts of half of the windows are not possible for its {half.tokens} tokens")
         for name in ("activation_sum", "product_sum"):
             values = getattr(self, name)
