@@ -389,7 +389,7 @@ def test_entropies_of_one_language_at_a_time() -> None:
     assert largest == 0
     assert sizes == {"en": 20, "de": 20, "tr": 20}
     evidence = sound(neurons={"lape": (table, {"count_by_language": sizes, "layers": 8})})
-    said = "All neurons of lape have entropy 0, so that ties decided which were selected: each is active in one"
+    said = "All neurons of lape have entropy 0, so that only ties order them: each is active in one"
     expect("joint-identification", evidence, (WARNING, "lape", said))
 
 
