@@ -18,6 +18,7 @@ rule audit_results:
         script=script("audit_results"),
         code=code(
             "audit/checks.py",
+            "audit/copies.py",
             "audit/effect.py",
             "audit/evidence.py",
             "neurons/lape.py",

@@ -1,5 +1,6 @@
 """Validation of the config, and the few functions that rules share. No other rule file defines functions."""
 
+import functools
 import re
 import shlex
 import sys
@@ -32,7 +33,7 @@ def one_of(names):
 
 
 wildcard_constraints:
-    model="[a-z0-9][a-z0-9-]*",
+    model=one_of(config["models"]),
     language="[a-z][a-z0-9_]*",
     method="[a-z][a-z0-9.-]*",
     split=one_of(experiment.SPLITS),
@@ -149,14 +150,27 @@ def or_workflow_error(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
+@functools.cache
+def published_files(model):
+    """The files of a published model by name."""
+    return or_workflow_error(experiment.published_files, config, model)
+
+
+def published_file(model, name):
+    """A file that others published, by its name."""
+    if name not in published_files(model):
+        raise WorkflowError(f"config key 'models.{model}': the published files hold no {name}.")
+    return published_files(model)[name]
+
+
 def published_path(model, name):
     """Where a file that others published is read: its own place, or where it is downloaded."""
-    return experiment.published_file(config, model, name).path(model)
+    return published_file(model, name).path(model)
 
 
 def published_checksum(model, name):
     """The checksum that the config gives for a published file; empty if none."""
-    return experiment.published_file(config, model, name).sha256
+    return published_file(model, name).sha256
 
 
 def languages_of(model, method):

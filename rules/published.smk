@@ -2,19 +2,20 @@
 Published files: recordings, neuron masks and generations of models that others ran, as if they had been measured here.
 
 REQUIRED INPUTS: the files that the config names for a model with `source: published`, or network for addresses.
-OUTPUTS: results/<model>/activations/<language>.safetensors, results/<model>/neurons/published.parquet and .json,
+OUTPUTS: results/<model>/published/, what is downloaded; results/<model>/activations/<language>.safetensors, results/<model>/neurons/published.parquet and .json,
     results/<model>/generations/<perturbation>/<language>.jsonl, whichever of them the files hold
 """
 
 
 rule download_published:
     """
-    Download one published file, once, and verify its checksum where the config gives one.
+    Download one published file, once, and verify its checksum where the config gives one. A file that is there already
+    and has the checksum is kept.
     """
     input:
-        script=script("download_published"),
+        script=ancient(script("download_published")),
     output:
-        "results/{model}/published/{file}",
+        update("results/{model}/published/{file}"),
     log:
         "results/logs/download_published/{model}.{file}.log",
     benchmark:
@@ -25,8 +26,8 @@ rule download_published:
     conda:
         "../envs/analysis.yaml"
     params:
-        url=lambda wildcards: experiment.published_file(config, wildcards.model, wildcards.file).location,
-        sha256=lambda wildcards: experiment.published_file(config, wildcards.model, wildcards.file).sha256,
+        url=lambda wildcards: published_file(wildcards.model, wildcards.file).location,
+        sha256=lambda wildcards: published_checksum(wildcards.model, wildcards.file),
     message:
         "Download {wildcards.file} of {wildcards.model}."
     shell:
@@ -129,7 +130,9 @@ for model in [name for name in MODELS if CONTENTS[name]["published"] and CONTENT
         name:
             f"import_generations_{model.replace('-', '_')}"
         input:
-            generations=[file.path(model) for file in experiment.answers(config, model).values()],
+            generations=lambda wildcards, model=model: [
+                file.path(model) for file in experiment.answers(config, model).values()
+            ],
             script=script("import_generations"),
             code=PUBLISHED_CODE + code("published/generations.py"),
         output:

@@ -65,6 +65,7 @@ rule make_tables:
         models=MODELS,
         languages=LANGUAGES,
         contents=constant({model: CONTENTS[model] for model in MODELS}),
+        replicates=constant({model: config["models"][model].get("replicates") for model in MODELS}),
         perturbations=constant(experiment.describe_all(config)),
     message:
         "Write the tables."
@@ -74,6 +75,7 @@ rule make_tables:
             --models {params.models:q} \
             --languages {params.languages:q} \
             --contents {params.contents:q} \
+            --replicates {params.replicates:q} \
             --perturbations {params.perturbations:q} \
             --results results \
             --output results/tables \
@@ -91,7 +93,13 @@ rule plot_figures:
             table=["neurons_by_layer", "overlaps", "perplexity", "output_languages"],
         ),
         script=script("plot_figures"),
-        code=code("report/figures.py", "report/looks.py", "report/findings.py", "metrics/language.py"),
+        code=code(
+            "report/figures.py",
+            "report/neuron_figures.py",
+            "report/looks.py",
+            "report/findings.py",
+            "metrics/language.py",
+        ),
     output:
         [
             report(
@@ -139,6 +147,7 @@ rule render_report:
             "report/render.py",
             "report/findings.py",
             "report/agreement.py",
+            "report/formats.py",
             "report/references.py",
             "report/looks.py",
             "metrics/language.py",

@@ -70,18 +70,11 @@ def main() -> None:
     if args.published:
         languages = ["en", "de", "tr"]
         with tempfile.TemporaryDirectory() as name:
-            steps = []
-            for language in languages:
-                source, target = (
-                    args.published / f"activation.{language}.train.llama-7b",
-                    f"{name}/{language}.safetensors",
-                )
-                steps.append(
-                    run("import_activations", "--input", str(source), "--language", language, "--output", target)
-                )
-            steps.append(identify(Path(name), languages))
-            show("published, import included", (32, 11008, 3), sum(step[0] for step in steps), max(s[1] for s in steps))
-            show("published, LAPE alone", (32, 11008, 3), *steps[-1])
+            inputs = [str(args.published / f"activation.{language}.train.llama-7b") for language in languages]
+            outputs = [f"{name}/{language}.safetensors" for language in languages]
+            files = ("--inputs", *inputs, "--languages", *languages, "--outputs", *outputs)
+            show("published: import", (32, 11008, 3), *run("import_activations", *files))
+            show("published: LAPE", (32, 11008, 3), *identify(Path(name), languages))
     for label, (layers, neurons, number) in CASES.items():
         languages = [f"language_{index}" for index in range(number)]
         with tempfile.TemporaryDirectory() as name:

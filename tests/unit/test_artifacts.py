@@ -319,7 +319,7 @@ def test_a_truncated_file_is_refused(example: Example, tmp_path: Path) -> None:
         with pytest.raises(ArtifactError) as caught:
             example.read(path)
         assert str(path) in str(caught.value)
-        assert "Delete" in str(caught.value)
+        assert "delete " in str(caught.value).lower()
 
 
 @pytest.mark.parametrize("change", ["last", "first", "swapped", "twice"])
@@ -335,9 +335,7 @@ def test_json_lines_are_refused_unless_all_are_there_in_order(change: str, tmp_p
         "twice": [*lines, lines[-1]],
     }
     path.write_text("\n".join(changed[change]) + "\n", encoding="utf-8")
-    with pytest.raises(
-        ArtifactError, match=r"en\.jsonl: the file is damaged \(its content does not match its checksum\)"
-    ):
+    with pytest.raises(ArtifactError, match=r"en\.jsonl: .* \(its content does not match its checksum\)"):
         artifacts.read_records(path, "generations")
 
 
@@ -360,7 +358,7 @@ def test_json_of_other_programs_is_refused(kind: str, text: str, tmp_path: Path)
     with pytest.raises(ArtifactError) as caught:
         EXAMPLES[kind].read(path)
     assert str(path) in str(caught.value)
-    assert "Delete" in str(caught.value)
+    assert "delete " in str(caught.value).lower()
 
 
 def test_a_table_of_another_program_is_refused(tmp_path: Path) -> None:

@@ -203,6 +203,15 @@ def test_the_right_checksum(server: Server, path: Path, write: Callable[[str], s
     assert path.read_bytes() == CONTENT
 
 
+def test_a_file_that_has_the_checksum_is_kept(server: Server, path: Path) -> None:
+    server.answers = [serve()]
+    path.write_bytes(CONTENT)
+    download(server.url(), path, digest(CONTENT))
+    assert server.requests == []
+    download(server.url(), path)  # without a checksum it may be an old version
+    assert len(server.requests) == 1
+
+
 def test_a_wrong_checksum_names_both_and_leaves_nothing(server: Server, path: Path) -> None:
     server.answers = [serve(OTHER), serve()]
     assert failure(server.url(), path, digest(CONTENT).upper()) == (

@@ -16,7 +16,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from langneurons.report import figures, findings, looks
+from langneurons.report import figures, findings, looks, neuron_figures
 
 LANGUAGES = ["en", "de"]
 TWELVE = ["en", "de", "tr", "zh", "fr", "es", "vi", "id", "ja", "ar", "fi", "sw"]
@@ -218,7 +218,7 @@ def test_overlap_of_a_mask_with_other_languages_than_the_run() -> None:
 
 
 def test_overlap_of_very_many_languages_has_no_numbers() -> None:
-    many = [f"x{number}" for number in range(figures.MAX_LABELLED + 1)]
+    many = [f"x{number}" for number in range(neuron_figures.MAX_LABELLED + 1)]
     assert texts(figures.neuron_overlap(overlaps(many), many)) == []
 
 

@@ -62,11 +62,10 @@ def test_everything(files: Path) -> None:
         "recorded": True,
         "methods": ["lape", "published"],
         "mask_languages": ["en", "zh"],
-        "replicates": None,
         "read": False,
         "answered": ["none", "deactivate-en", "deactivate-de"],
     }
-    assert config.published_file(checked, "theirs", "activations/de").location == f"{files}/act.de"
+    assert config.published_files(checked, "theirs")["activations/de"].location == f"{files}/act.de"
     answers = config.answers(checked, "theirs")
     assert list(answers) == [
         (perturbation, language)
@@ -128,19 +127,19 @@ def test_own_and_published_models_together(files: Path) -> None:
 
 def test_addresses_are_read_where_they_are_downloaded(files: Path) -> None:
     url = "https://example.org/act.{language}?download=1"
-    sha256 = {"act.de": HASH.upper()}
+    sha256 = {"act.de": HASH.upper(), "act.en?download=1": HASH}
     checked = validate(raw(files, activations={"path": url, "sha256": sha256}))
-    file = config.published_file(checked, "theirs", "activations/de")
+    file = config.published_files(checked, "theirs")["activations/de"]
     assert file.remote
     assert file.location == "https://example.org/act.de?download=1"
     assert file.path("theirs") == "results/theirs/published/activations/de"
     assert file.sha256 == HASH.upper()
-    assert config.published_file(checked, "theirs", "activations/en").sha256 == ""
+    assert config.published_files(checked, "theirs")["activations/en"].sha256 == HASH
 
 
 def test_one_checksum_for_one_file(files: Path) -> None:
     masks = {"path": f"{files}/mask.pth", "languages": ["en", "zh"], "sha256": HASH}
-    assert config.published_file(validate(raw(files, masks=masks)), "theirs", "masks").sha256 == HASH
+    assert config.published_files(validate(raw(files, masks=masks)), "theirs")["masks"].sha256 == HASH
 
 
 # -- {folder} ----------------------------------------------------------------------------------------------------------
@@ -150,12 +149,13 @@ def test_folder_moves_all_paths(files: Path) -> None:
     settings = raw(
         files, activations="{folder}/act.{language}", masks={"path": "{folder}/mask.pth", "languages": ["en"]}
     )
-    settings |= {"folder": str(files), "metrics": {"stop_words": {"en": "{folder}/words"}}}
+    (files / "words").touch()
+    settings |= {"folder": f"{files}/", "metrics": {"stop_words": {"en": "{folder}/words"}}}
     settings["generation"] = {"prompts": {"de": "{folder}/questions"}}
     settings["models"]["other"] = {"source": "published", "activations": "{folder}/act.{language}"}
     checked = validate(settings)
-    assert config.published_file(checked, "theirs", "activations/en").location == f"{files}/act.en"
-    assert config.published_file(checked, "theirs", "masks").location == f"{files}/mask.pth"
+    assert config.published_files(checked, "theirs")["activations/en"].location == f"{files}/act.en"
+    assert config.published_files(checked, "theirs")["masks"].location == f"{files}/mask.pth"
     assert checked["metrics"]["stop_words"] == {"en": f"{files}/words"}
     assert checked["generation"]["prompts"] == {"de": f"{files}/questions"}
 
@@ -197,6 +197,8 @@ def test_missing_folder_of_a_model_that_does_not_run(files: Path) -> None:
         ),
         ({"activations": {"path": "FOLDER/act.{language}", "sha256": HASH}}, ["activations.sha256", "several files"]),
         ({"activations": {"path": "FOLDER/act.{language}", "sha256": "abc"}}, ["activations.sha256", "a-fA-F]{64}"]),
+        ({"activations": {"path": "FOLDER/act.{language}", "sha256": {"act.en": HASH, "act.dd": HASH}}},
+         ["activations.sha256", "no checksum of 'act.de'", "act.en, act.dd"]),
         ({"activations": {"file": "FOLDER/act.{language}"}}, ["models.theirs.activations.file", "unknown"]),
         ({"activations": 3}, ["models.theirs.activations", "3"]),
         ({"masks": {"path": "FOLDER/mask.pth"}}, ["models.theirs.masks.languages", "missing"]),
@@ -217,8 +219,30 @@ def test_mistakes_are_named(files: Path, changes: dict[str, Any], words: list[st
 
 
 def test_a_file_that_the_model_has_not(files: Path) -> None:
-    with pytest.raises(ConfigError, match=r"models\.theirs.*no activations/fr"):
-        config.published_file(validate(raw(files)), "theirs", "activations/fr")
+    assert "activations/fr" not in config.published_files(validate(raw(files)), "theirs")
+
+
+def test_one_language_is_enough_where_none_are_compared(files: Path) -> None:
+    settings = raw(files, activations=None)
+    settings["run"]["languages"] = ["en"]
+    assert config.contents(validate(settings), "theirs")["methods"] == ["published"]
+    settings = raw(files)
+    settings["run"]["languages"] = ["en"]
+    with pytest.raises(ConfigError, match="entropy 0"):
+        validate(settings)
+
+
+def test_secrets_of_addresses_are_not_reported(files: Path) -> None:
+    url = "https://name:word@example.org/act.{language}?token=abc"
+    reported = config.reported(validate(raw(files, activations={"path": url})))
+    assert reported["models"]["theirs"]["activations"]["path"] == "https://example.org/act.{language}"
+    assert reported["models"]["theirs"]["masks"]["path"] == f"{files}/mask.pth"
+
+
+def test_missing_stop_words(files: Path) -> None:
+    settings = raw(files) | {"metrics": {"stop_words": {"de": "nowhere/german"}}}
+    with pytest.raises(ConfigError, match=r"metrics\.stop_words\.de.*'nowhere/german' does not exist"):
+        validate(settings)
 
 
 def test_a_mistake_is_a_users() -> None:
@@ -228,7 +252,7 @@ def test_a_mistake_is_a_users() -> None:
 @pytest.mark.parametrize("reference", references())
 def test_every_reference_can_be_named(files: Path, reference: str) -> None:
     checked = validate(raw(files, replicates=reference))
-    assert config.contents(checked, "theirs")["replicates"] == reference
+    assert checked["models"]["theirs"]["replicates"] == reference
 
 
 # -- the experiments that come with the project ------------------------------------------------------------------------

@@ -687,6 +687,35 @@ def test_mask_is_checked_against_the_recordings(tmp_path: Path) -> None:
         import_mask(tmp_path / "mask", output, "--recordings", small, "--neurons", 6)
 
 
+def test_a_view_that_repeats_its_values_is_refused(tmp_path: Path) -> None:
+    """A kilobyte that would become a terabyte."""
+    path = saved(tmp_path / "a", {"n": 5, "over_zero": torch.zeros(1, dtype=torch.int32).expand(10**6, 10**6)})
+    assert "over_zero claims 1,000,000,000,000 values" in refusal(read_activations, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\n<!DOCTYPE html><html></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of git-lfs"),
+    ],
+)
+def test_what_a_wrong_address_gives(content: bytes, what: str, tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(content)
+    message = refusal(read_activations, tmp_path / "m")
+    assert message.startswith(f"is {what}, not the file itself. Get the file's own address")
+    assert "delete it here and run again" in message
+
+
+def test_recordings_of_two_models(tmp_path: Path) -> None:
+    """Without the model's size, the first recording tells it."""
+    first = saved(tmp_path / "activation.de", {"n": 5, "over_zero": OVER_ZERO})
+    second = saved(tmp_path / "activation.en", {"n": 5, "over_zero": OVER_ZERO[:1]})
+    outputs = ("--outputs", tmp_path / "o" / "de", tmp_path / "o" / "en")
+    with pytest.raises(UserError, match=r"activation\.en: has the shape .*\[1, 3\], but .*activation\.de has \[2, 3\]"):
+        call(import_activations, "--inputs", first, second, "--languages", "de", "en", *outputs)
+
+
 def import_mask(path: Path, output: Path, *more: object) -> None:
     call(import_neurons, "--mask", path, "--languages", "zh", "en", "--output-neurons", output, *more)
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from langneurons import artifacts
-from langneurons.report import findings, render
+from langneurons.report import findings, formats, render
 from unit.report_cases import (
     LANGUAGES,
     STYLE,
@@ -144,7 +144,7 @@ def test_control_characters_are_made_visible() -> None:
     [("a\nb\tc", "a\nb\tc"), ("\r\x7f", "␍␡"), ("\ud800x", "\ufffdx"), ("", ""), ("ğ𝄞", "ğ𝄞")],
 )
 def test_visible(text: str, shown: str) -> None:
-    assert render.visible(text) == shown
+    assert formats.visible(text) == shown
 
 
 def test_hostile_style_cannot_come_from_values() -> None:
@@ -331,7 +331,7 @@ def test_published_numbers_beside_ours() -> None:
         ["0.366", "0.368", "0.002", "no"],
     ]
     assert "Of the 2 published numbers of mgpt that this run has too, 1 agrees to the printed digits." in page.text
-    assert "Not in this run: 0 of 1 row of the selection of neurons can be compared" in page.text
+    assert "Not in this run: 0 of 1 row of the number of selected neurons can be compared" in page.text
 
 
 def test_without_published_numbers_there_is_no_such_section() -> None:
@@ -366,7 +366,7 @@ def test_timings(tmp_path: Path) -> None:
         "job": "tiny.random",
         "megabytes": 500.0,
     }
-    assert render.integer(rows[2]["megabytes"]) == "–"
+    assert formats.integer(rows[2]["megabytes"]) == "–"
     page, _ = page_of(timings=render.read_timings(tmp_path, ["tiny"]))
     cells = ["2", "1 min 50 s", "1 min 40 s", "tiny.random", "500"]
     assert page.row("Wall-clock time and memory by stage", "generate") == cells
@@ -380,7 +380,7 @@ def test_no_timings(tmp_path: Path) -> None:
     ("value", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 01 s"), (7260, "2 h 01 min"), (math.nan, "–")]
 )
 def test_seconds(value: float, text: str) -> None:
-    assert render.seconds(value) == text
+    assert formats.seconds(value) == text
 
 
 def test_commit_outside_git_is_unknown(tmp_path: Path) -> None:

@@ -351,14 +351,14 @@ def test_summary_of_agreement() -> None:
     assert [(part["source"], part["family"], part["rows"], part["compared"], part["agreeing"]) for part in summary] == [
         ("replication", "text", 24, 24, 24),
         ("replication", "percentiles", 3, 3, 3),
-        ("replication", "selection", 1, 1, 1),
+        ("replication", "size", 1, 1, 1),
         ("joint", "selection", 6, 6, 6),
         ("masks", "selection", 9, 9, 9),
     ]
     sentences = [part["sentence"] for part in summary]
     assert sentences[0] == "24 of 24 rows of length and stop-word ratio agree to the printed digits."
     assert sentences[1] == "3 of 3 rows of the percentiles of the activation probability agree to the printed digits."
-    assert sentences[2] == "1 of 1 row of the selection of neurons agrees to the printed digits."
+    assert sentences[2] == "1 of 1 row of the number of selected neurons agrees to the printed digits."
 
 
 def disagreeing(edits: int) -> pd.DataFrame:
@@ -393,7 +393,7 @@ def test_summary_of_nothing() -> None:
         (1, 0, 0),
     ]
     assert summary[2]["sentence"] == (
-        "0 of 1 row of the selection of neurons can be compared: this run has no such number."
+        "0 of 1 row of the number of selected neurons can be compared: this run has no such number."
     )
     assert agreement.summarise(pd.DataFrame()) == []
 

@@ -141,3 +141,38 @@ def test_published_table(language: str) -> None:
         assert summary["outputs"] == 70
         assert round(summary["mean_characters"], 3) == characters
         assert round(summary["stop_word_ratio"], 3) == ratio
+
+
+def test_baseline_is_that_of_the_same_language() -> None:
+    """Published answers often number every language's prompts alike."""
+    rows = [("none", "en", "1", "a"), ("none", "de", "1", "b"), ("off", "en", "1", "b"), ("off", "de", "1", "b")]
+    lists = {"en": frozenset(), "de": frozenset()}
+    measured = measure_outputs(outputs(rows), lists)
+    assert measured["identical_to_baseline"].tolist() == [True, True, False, True]
+
+
+def test_without_a_baseline_sameness_is_not_known() -> None:
+    measured = measure_outputs(outputs([("off", "en", "1", "a")]), {"en": frozenset()})
+    assert measured["identical_to_baseline"].isna().all()
+    assert summarise(measured, ["en"])["identical_to_baseline"].isna().all()
+
+
+def test_published_answers_have_no_number_of_tokens() -> None:
+    table = outputs([("none", "en", "1", "a")]).assign(output_tokens=None)
+    assert summarise(measure_outputs(table, {"en": frozenset()}), ["en"])["mean_tokens"].isna().all()
+
+
+def test_share_of_a_language_that_the_detector_does_not_know_is_missing() -> None:
+    lists = {"en": frozenset(), "xx": frozenset()}
+    summary = summarise(
+        measure_outputs(outputs([("none", "en", "1", ENGLISH), ("none", "xx", "1", ENGLISH)]), lists), ["en", "xx"]
+    )
+    assert summary["share_en"].tolist() == [1, 1]
+    assert summary["share_xx"].isna().all()
+    assert summary["prompt_language"].isna().tolist() == [False, True]
+
+
+def test_stop_words_that_are_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes("für".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin: the stop-word list of language 'de' is not UTF-8"):
+        stop_words("de", str(tmp_path / "latin"))

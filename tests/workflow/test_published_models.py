@@ -126,8 +126,8 @@ def write_model(folder: Path, wrong: bool = False) -> dict:
     common = generator.beta(0.5, 3, (LAYERS, NEURONS))
     for number, language in enumerate(LANGUAGES):
         own = np.where(np.arange(NEURONS) % 10 == number, 0.9, 0.0)  # neurons 0, 10, … are of en, 1, 11, … of de
-        active = np.clip(np.maximum(common, own), 0, 1) * TOKENS
         tokens = TOKENS + 10 * number
+        active = np.clip(np.maximum(common, own), 0, 1) * tokens
         if wrong:  # nine times as many tokens of padding, on which a third of the neurons are active
             active = np.clip(common + own / 2, 0, 1) * TOKENS + (np.arange(NEURONS) % 3 == 0) * 9 * TOKENS
             tokens = 10 * TOKENS

@@ -268,7 +268,10 @@ def _check_stamp(path: str | Path, kind: str, header: Json, digest: str) -> None
 
 
 def _damaged(path: str | Path, reason: str) -> str:
-    return f"{path}: the file is damaged ({reason}). Delete it and run again; Snakemake makes it anew."
+    return (
+        f"{path}: the file is damaged, or no file of this workflow ({reason}). If the workflow wrote it, delete it and "
+        "run again; Snakemake makes it anew."
+    )
 
 
 @contextmanager

@@ -257,7 +257,6 @@ def contents(config: Mapping, model: str) -> Mapping:
         "recorded": own or "activations" in settings,
         "methods": selections(config, model),
         "mask_languages": settings.get("masks", {}).get("languages", []),
-        "replicates": settings.get("replicates"),
         "read": own,
         "answered": perturbations(config) if own else published,
     }
@@ -268,18 +267,11 @@ def answers(config: Mapping, model: str) -> dict[tuple[str, str], PublishedFile]
     return publications.generation_files(config, model, describe_all(config))
 
 
-def published_file(config: Mapping, model: str, name: str) -> PublishedFile:
-    """A published model's file by its name, such as `masks` or `activations/de`.
-
-    Raises:
-        ConfigError: the model has no such file.
-    """
+def published_files(config: Mapping, model: str) -> dict[str, PublishedFile]:
+    """A published model's files by name, such as `masks` or `activations/de`."""
     mask = publications.mask_file(config, model)
     files = [*publications.activation_files(config, model).values(), *answers(config, model).values()]
-    for file in [*files, *([mask] if mask else [])]:
-        if file.name == name:
-            return file
-    raise ConfigError(f"config key 'models.{model}': the published files hold no {name}.")
+    return {file.name: file for file in [*files, *([mask] if mask else [])]}
 
 
 def describe_all(config: Mapping) -> list[Mapping]:
@@ -321,7 +313,11 @@ def reported(config: Mapping) -> Mapping:
     """The part of the config that this run's results depend on: what was chosen, without settings of the machine."""
     run = config["run"]
     models = {
-        name: {key: value for key, value in config["models"][name].items() if key not in MACHINE_KEYS}
+        name: {
+            key: publications.without_secrets(value)
+            for key, value in config["models"][name].items()
+            if key not in MACHINE_KEYS
+        }
         for name in run["models"]
     }
     variants = {name: config["perturbations"][name] for name in run["perturbations"]}

@@ -53,7 +53,9 @@ class _PassingError(Exception):
 
 
 def download(url: str, path: str | Path, sha256: str | None = None) -> None:
-    """Download a file, continuing where an earlier attempt ended. An existing file is replaced.
+    """Download a file, continuing where an earlier attempt ended.
+
+    An existing file is kept if it has the given checksum, and replaced otherwise.
 
     Args:
         url: an http or https address; redirects are followed.
@@ -72,6 +74,8 @@ def download(url: str, path: str | Path, sha256: str | None = None) -> None:
     _check_address(url)
     part = _Part.of(path, url)
     try:
+        if sha256 is not None and path.is_file() and _digest(path) == sha256.lower():
+            return
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +87,11 @@ def download(url: str, path: str | Path, sha256: str | None = None) -> None:
             f"{path}: cannot be written ({error.strerror or error}). Check the path, its permissions and the free "
             f"space, then run again; what has come of {url} is kept."
         ) from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _check_address(url: str) -> None:

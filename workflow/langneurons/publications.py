@@ -117,13 +117,31 @@ def _checksum(key: str, entry: str | Mapping, location: str, varies: bool) -> st
     """The expected checksum of a file: the one of a single file, or by the file's name."""
     given = entry.get("sha256", "") if isinstance(entry, dict) else ""
     if isinstance(given, dict):
-        return str(given.get(location.partition("?")[0].rpartition("/")[2], ""))
+        name = location.rpartition("/")[2]
+        for known in (location, name, name.partition("?")[0]):
+            if known in given:
+                return str(given[known])
+        raise PublicationError(
+            f"config key '{key}.sha256' has no checksum of '{name}'; its keys are {', '.join(given) or 'none'}. Name "
+            "the checksum of every file, by the file's name."
+        )
     if given and varies:
         raise PublicationError(
             f"config key '{key}.sha256' is one checksum, but the pattern stands for several files. Give a mapping from "
             "the file's name to its checksum."
         )
     return str(given)
+
+
+def without_secrets(value: Any) -> Any:
+    """Addresses in a part of the config without user names, passwords and queries, which may hold tokens."""
+    if isinstance(value, dict):
+        return {name: without_secrets(below) for name, below in value.items()}
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        scheme, _, rest = value.partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    return value
 
 
 def check_files(config: Mapping, model: str, described: list[Mapping]) -> None:

@@ -28,6 +28,7 @@ from langneurons.config import (
     model_files,
     own_models,
     prompt_path,
+    selections,
     source_files,
 )
 from langneurons.corpus.prompts import read_prompts
@@ -73,7 +74,7 @@ def _fill_folder(config: Mapping) -> None:
                 f"config key '{key}': the path '{value}' needs the key 'folder'. Set it in the config or on the "
                 "command line: --config folder=path/to/the/files"
             )
-        return value.replace("{folder}", config["folder"])
+        return value.replace("{folder}", config["folder"].rstrip("/") or "/")
 
     chosen = [name for name in config["run"]["models"] if name in config["models"]]
     config["models"] |= {name: filled(config["models"][name], f"models.{name}") for name in chosen}
@@ -176,7 +177,8 @@ def _cross_check(config: Mapping) -> None:
                     f"config key 'run.{key}[{index}]' names '{name}', which is no entry of '{key}'. "
                     f"Entries there: {', '.join(sorted(catalogue)) or 'none'}."
                 )
-    if len(run["languages"]) < 2:
+    compared = [name for name in run["models"] if config["identification"]["method"] in selections(config, name)]
+    if len(run["languages"]) < 2 and compared:
         raise ConfigError(
             f"config key 'run.languages' names only '{run['languages'][0]}'. LAPE compares languages: with one "
             "language every neuron has entropy 0 and the selection would be arbitrary. Name at least two."
@@ -188,6 +190,13 @@ def _cross_check(config: Mapping) -> None:
         raise ConfigError("config key 'corpora.share': valid and test together must leave something to train on.")
     for name in run["models"]:
         _check_model(config, name)
+    for language in run["languages"]:
+        words = config["metrics"]["stop_words"].get(language, "")
+        if "/" in words and not Path(words).is_file():
+            raise ConfigError(
+                f"config key 'metrics.stop_words.{language}': the file '{words}' does not exist. Correct the path, "
+                "which is relative to the folder in which snakemake runs, or name the code of a list of stopwordsiso."
+            )
     ids = [member.id for variant in run["perturbations"] for member in members(config, variant)]
     for perturbation in ids:
         if ids.count(perturbation) > 1:

@@ -35,6 +35,12 @@ def main(argv: list[str] | None = None) -> None:
         files.check_sha256(path, args.sha256.get(language, ""))
         counts = activations.read_activations(path)
         activations.check_shape(path, counts.over_zero.shape, args.layers, args.neurons)
+        if recordings and counts.over_zero.shape != recordings[0][0].over_zero.shape:
+            shapes = [list(one.over_zero.shape) for one in (counts, recordings[0][0])]
+            raise UserError(
+                f"{path}: has the shape [layer, neuron] {shapes[0]}, but {args.inputs[0]} has {shapes[1]}. Name "
+                "recordings of one model."
+            )
         metadata = {"language": language, "source": "published", "langneurons": __version__}
         metadata |= {"file": Path(path).name, "file_sha256": files.file_sha256(path)}  # no folder: results can be moved
         recordings.append((counts, metadata))

@@ -31,13 +31,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     expected = len(args.perturbations) * len(args.languages)
-    if not len(args.inputs) == len(args.outputs) == expected:
+    if not len(args.inputs) == len(args.outputs) == expected or len(args.sha256) not in (0, expected):
         raise PublishedError(
             f"{len(args.inputs)} inputs and {len(args.outputs)} outputs for {len(args.perturbations)} perturbations "
             f"({', '.join(args.perturbations)}) in {len(args.languages)} languages ({', '.join(args.languages)}): "
             f"{expected} of each are needed, per perturbation, then language."
         )
-    for path, expected_sha256 in zip(args.inputs, args.sha256, strict=False):
+    for path, expected_sha256 in zip(args.inputs, args.sha256 or [""] * expected, strict=True):
         files.check_sha256(path, expected_sha256)
     width = len(args.languages)
     answers = [

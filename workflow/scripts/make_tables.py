@@ -12,6 +12,7 @@ from langneurons.report import tables
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--contents", type=json.loads, required=True, help="what there is of each model, JSON")
+    parser.add_argument("--replicates", type=json.loads, default={}, help="whose numbers to put beside, by model, JSON")
     parser.add_argument("--models", nargs="+", required=True, help="their order")
     parser.add_argument("--languages", nargs="+", required=True)
     parser.add_argument("--perturbations", type=json.loads, required=True, help="id, variant, language and draw, JSON")
@@ -23,7 +24,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     models = {
-        model: tables.read_model(args.results / model, args.contents[model], args.languages) for model in args.models
+        model: tables.read_model(args.results / model, args.contents[model], args.languages, args.replicates.get(model))
+        for model in args.models
     }
     own = [model for model in args.models if args.contents[model]["read"]]
     effects = tables.read_effects(args.results, own, args.perturbations)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
+from langneurons.audit.copies import check_copies
 from langneurons.audit.effect import check_effect
 from langneurons.audit.evidence import FATAL, NOTE, PASSED, WARNING, Evidence, Finding, Found, Json
 from langneurons.errors import UserError
@@ -162,11 +163,16 @@ def _joint_identification(evidence: Evidence) -> Found:
 
 def _mask_of_one_language(method: str, table: pd.DataFrame, summary: Json) -> Found:
     """A mask holds no entropies; what ties leave behind is equal sizes and the lowest layers."""
+    without = [language for language, number in summary["count_by_language"].items() if number == 0]
+    if table.empty or without:
+        yield NOTE, method, f"There are no neurons of {', '.join(without) or 'any language'} in {method}."
     if table.empty:
-        yield NOTE, method, f"There are no neurons in {method}."
+        return
+    if len(summary["count_by_language"]) < 2:
+        yield NOTE, method, f"There is only one language in {method}, so whether languages were compared is not known."
         return
     sizes, layers, highest = summary["count_by_language"], summary["layers"], int(table["layer"].max())
-    equal = len(sizes) > 1 and len(set(sizes.values())) == 1
+    equal = len(set(sizes.values())) == 1
     low = layers >= 4 and highest < layers * (0.75 if equal else 0.5)
     if equal and low:
         yield (
@@ -320,6 +326,7 @@ CHECKS: dict[str, Callable[[Evidence], Found]] = {
     "joint-identification": _joint_identification,
     "activation-profiles": _activation_profiles,
     "padding": _padding,
+    "copies": check_copies,
     "counts": _counts,
     "always-active": _always_active,
     "log-likelihoods": _losses,

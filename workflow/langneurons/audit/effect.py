@@ -9,6 +9,8 @@ import pandas as pd
 
 from langneurons.audit.evidence import FATAL, NOTE, PASSED, WARNING, Evidence, Found, Json
 
+ROUNDING = 1e-6
+"""Losses of a window that differ relatively by no more than this are equal but for rounding in float32."""
 ALMOST_IDENTICAL = 0.9
 """A variant that leaves this share of its answers as they were did next to nothing, or the answers vary by themselves:
 two runs of the same model in an engine that is not deterministic differ in a few percent. With LLaMA-2-7B's language
@@ -27,6 +29,7 @@ def check_effect(evidence: Evidence) -> Found:
     for variant in dict.fromkeys(cell["variant"] for cell in cells):
         yield from _effect_of_variant(variant, [cell for cell in cells if cell["variant"] == variant])
     silent = [cell for cell in cells if cell["nothing"]]
+    unchanged = [cell for cell in cells if cell["same_text"]]
     for cell in silent:
         name = f"{cell['id']}/{cell['language']}"
         what = f"{cell['answers']} answers" if cell["answers"] else "windows"
@@ -44,7 +47,7 @@ def check_effect(evidence: Evidence) -> Found:
                 name,
                 f"No answer in {cell['language']} changed under {cell['id']}, although the perplexity did.",
             )
-    if not silent:
+    if not silent and not unchanged:
         yield PASSED, "", f"Outputs differ from the unperturbed model's in all {len(cells)} cells."
 
 
@@ -59,6 +62,13 @@ def _effect_of_variant(variant: str, cells: list[Json]) -> Found:
             f"Nothing changed under any perturbation of {variant}, in any language ({len(cells)} cells): all outputs "
             "equal the unperturbed model's. The perturbation did nothing; an edit made on a copy of the activations "
             "would look like this.",
+        )
+    elif answers and same == answers and cells[0]["kind"] != "random":
+        yield (
+            WARNING,
+            variant,
+            f"No answer changed under {variant}, although perplexity did: the edit was not in place while the model "
+            "answered, or it is too weak to change a greedy answer.",
         )
     elif answers and same >= ALMOST_IDENTICAL * answers and all(cell["same_loss"] is None for cell in cells):
         yield (
@@ -90,12 +100,15 @@ def _cells(evidence: Evidence) -> Iterator[Json]:
             baseline = _rows(evidence.perplexity, "none", language)
             same_loss = None
             if len(losses) and len(baseline):
-                same_loss = bool(np.array_equal(losses["nll_sum"], baseline["nll_sum"], equal_nan=True))
+                same_loss = len(losses) == len(baseline) and bool(
+                    np.allclose(losses["nll_sum"], baseline["nll_sum"], rtol=ROUNDING, atol=0, equal_nan=True)
+                )
             known = [same for same in (same_text, same_loss) if same is not None]
             if known:
                 compared = answers if same_text is not None else answers.iloc[:0]
                 yield {
                     **{"id": member["id"], "variant": member["variant"], "language": language},
+                    "kind": member["kind"],
                     **{"same_text": same_text, "same_loss": same_loss, "nothing": all(known)},
                     "answers": len(compared),
                     "same_answers": int(compared["identical_to_baseline"].sum()) if len(compared) else 0,

@@ -30,7 +30,7 @@ class Finding:
     check: str
     severity: str
     cell: str
-    """What it is about: a language, a variant, `<perturbation>/<language>`; empty for the model as a whole."""
+    """What it is about: a language, a method, a variant or `<perturbation>/<language>`; empty for the whole model."""
     sentence: str
 
 

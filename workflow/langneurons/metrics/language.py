@@ -31,6 +31,7 @@ def identify(texts: Sequence[str]) -> list[tuple[str, float]]:
     return result
 
 
+@cache
 def knows(language: str) -> bool:
     """Whether a language code is one that `identify` can return."""
     from lingua import Language

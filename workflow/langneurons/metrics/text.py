@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from langneurons.errors import UserError
-from langneurons.metrics.language import identify
+from langneurons.metrics.language import identify, knows
 
 
 def stop_words(language: str, source: str | None) -> frozenset[str]:
@@ -28,7 +28,10 @@ def stop_words(language: str, source: str | None) -> frozenset[str]:
     import stopwordsiso
 
     if source and Path(source).is_file():
-        words = frozenset(Path(source).read_text(encoding="utf-8").split())
+        try:
+            words = frozenset(Path(source).read_text(encoding="utf-8").split())
+        except UnicodeDecodeError as error:
+            raise UserError(f"{source}: the stop-word list of language '{language}' is not UTF-8 ({error}).") from None
         if not words:
             raise UserError(f"{source}: the stop-word list of language '{language}' is empty.")
         return words
@@ -62,12 +65,10 @@ def measure_outputs(outputs: pd.DataFrame, lists: dict[str, frozenset[str]]) -> 
     pairs = zip(words, table["language"], strict=True)
     table["stop_words"] = [sum(word in lists[language] for word in row) for row, language in pairs]
     table["empty"] = table["output"] == ""
-    baseline = table.loc[table["perturbation"] == "none"].set_index("id")["output"]
-    unperturbed = table["id"].map(baseline)
-    same = table["output"] == unperturbed
-    table["identical_to_baseline"] = (
-        same if unperturbed.notna().all() else same.astype("boolean").where(unperturbed.notna())
-    )
+    baseline = table.loc[table["perturbation"] == "none"].set_index(["language", "id"])["output"].to_dict()
+    answers = zip(table["language"], table["id"], table["output"], strict=True)
+    same = [baseline.get((language, name)) == output for language, name, output in answers]
+    table["identical_to_baseline"] = same if baseline else pd.array([pd.NA] * len(table), dtype="boolean")
     table["output_tokens"] = pd.to_numeric(table["output_tokens"])  # missing in published answers
     table[["output_language", "confidence"]] = identify(table["output"].tolist())
     return table
@@ -80,12 +81,13 @@ def summarise(measured: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
         `perturbation, language, outputs, mean_characters, mean_words, mean_tokens, stop_word_ratio` (stop words over
         all words of all outputs together), `identical_to_baseline`, `empty`, `prompt_language` (share of outputs in the
         prompt's language), then `share_<language>` for each language of the run and `share_other`. Shares are of all
-        outputs.
+        outputs; that of a language which the detector does not know is missing.
     """
     rows: list[dict[str, Any]] = []
     for (perturbation, language), group in measured.groupby(["perturbation", "language"], sort=False):
         words = group["words"].sum()
-        shares = {f"share_{name}": float((group["output_language"] == name).mean()) for name in languages}
+        found = group["output_language"]
+        shares = {f"share_{name}": _share(found, name) for name in languages}
         rows.append(
             {
                 "perturbation": perturbation,
@@ -97,12 +99,17 @@ def summarise(measured: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
                 "stop_word_ratio": group["stop_words"].sum() / words if words else float("nan"),
                 "identical_to_baseline": group["identical_to_baseline"].astype(float).mean(),
                 "empty": group["empty"].mean(),
-                "prompt_language": (group["output_language"] == language).mean(),
+                "prompt_language": _share(found, str(language)),
                 **shares,
-                "share_other": float((~group["output_language"].isin(languages)).mean()),
+                "share_other": float((~found.isin(languages)).mean()),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _share(found: pd.Series, language: str) -> float:
+    """Share of a language among those detected; NaN for a language that the detector does not know."""
+    return float((found == language).mean()) if knows(language) else float("nan")
 
 
 def output_languages(measured: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,8 @@ INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "in
 REFUSED = re.compile(r"GLOBAL\s+(\w+(?:\.\w+)+)\s|TorchScript|Trying to|Can only (?:build|create)|must be imported")
 """How torch words that a file is intact, but holds more than tensors and plain containers."""
 
+AGAIN = "if this workflow downloaded it, delete it here and run again."
+
 
 class PublishedError(UserError):
     """A file of another project that cannot be used, with its path and the remedy."""
@@ -75,8 +77,13 @@ def load(path: str | Path, form: str) -> Any:
             f"{path}: holds more than tensors and plain containers{wanted}, which could run code when loaded, and so "
             f"is refused. If you trust its author, ask for a file made by {form}."
         )
+    start = content.getvalue()[:40].lstrip().lower()
+    if start.startswith((b"<", b"version https://git-lfs")):
+        what = "a web page" if start.startswith(b"<") else "a pointer of git-lfs"
+        raise PublishedError(f"{path}: is {what}, not the file itself. Get the file's own address; {AGAIN}")
     raise PublishedError(
-        f"{path}: is no file of torch.save, or is truncated or damaged ({reason}). Get it again; expected is {form}."
+        f"{path}: is no file of torch.save, or is truncated or damaged ({reason}). Get it again; {AGAIN} "
+        f"Expected is {form}."
     )
 
 
@@ -98,6 +105,11 @@ def integer_array(path: str | Path, name: str, value: object) -> np.ndarray:
     if dtype not in INTEGERS:
         hint = " A boolean mask becomes indices by mask.nonzero().flatten()." if dtype == "bool" else ""
         raise PublishedError(f"{path}: {name} is a tensor of {dtype}, but must be a tensor of integers.{hint}")
+    if value.layout == torch.strided and value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise PublishedError(
+            f"{path}: {name} claims {value.numel():,} values, but the file holds fewer: a view that repeats them. Save "
+            "a copy of the tensor, such as tensor.clone()."
+        )
     try:
         return value.numpy()
     except (RuntimeError, TypeError) as error:  # sparse tensors, and those without values

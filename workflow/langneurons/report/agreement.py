@@ -13,10 +13,11 @@ Json = dict[str, Any]
 FAMILIES = {
     "text": "length and stop-word ratio",
     "percentiles": "the percentiles of the activation probability",
+    "size": "the number of selected neurons",
     "selection": "the selection of neurons",
 }
 """Groups of quantities, in words."""
-FAMILY_OF = {"mean_characters": "text", "stop_word_ratio": "text", "percentile": "percentiles"}
+FAMILY_OF = {"mean_characters": "text", "stop_word_ratio": "text", "percentile": "percentiles", "selected": "size"}
 """Every other quantity is of the selection."""
 
 

@@ -16,21 +16,30 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, to_rgb
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from langneurons.config import PUBLISHED
 from langneurons.report.findings import language_shares
-from langneurons.report.looks import GRID, MUTED, PAPER, STYLE, Look, look, notice, number, readable_on, ticks
+from langneurons.report.looks import (
+    GRID,
+    MUTED,
+    PAPER,
+    STYLE,
+    Look,
+    hide_unused,
+    look,
+    notice,
+    number,
+    readable_on,
+    ticks,
+)
+from langneurons.report.neuron_figures import layer_profile, neuron_overlap
 
-MAX_GROUPED_BARS = 48
 NOTHING_EDITED = "No neurons were edited in this run."
 NOTHING_READ = "No perplexity was measured."
-MAX_LABELLED = 25
-"""Heat maps of more languages than this have no numbers in their cells."""
 
 
 def plot(table: pd.DataFrame, draw: Callable[[pd.DataFrame, Sequence[str]], Figure], languages: Sequence[str]) -> str:
@@ -42,149 +51,6 @@ def plot(table: pd.DataFrame, draw: Callable[[pd.DataFrame, Sequence[str]], Figu
             buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.08
         )
     return buffer.getvalue()
-
-
-# -- where the neurons are ---------------------------------------------------------------------------------------------
-
-
-def layer_profile(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
-    """Neurons per layer and language, of the first method of the table and of a published mask.
-
-    Grouped bars; for many layers or languages one panel per language, in percent of its neurons.
-    """
-    known = _known(table, languages)
-    parts = {}
-    for method in _shown_methods(table):
-        own = table[table["method"] == method]
-        counts = own.pivot_table(index="layer", columns="language", values="neurons", aggfunc="sum", fill_value=0)
-        parts[method] = counts.reindex(columns=[name for name in known if name in counts.columns])
-    if not parts:
-        return notice("No neurons were recorded.")
-    if all(counts.to_numpy().sum() == 0 for counts in parts.values()):
-        return notice("No neuron was selected.")
-    heights = [3.3 if counts.size <= MAX_GROUPED_BARS else _panel_height(counts.shape[1]) for counts in parts.values()]
-    wide = any(counts.size > MAX_GROUPED_BARS for counts in parts.values())
-    figure = Figure(figsize=(8.6 if wide else 7.6, sum(heights)), layout="constrained")
-    figures = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False).flatten()
-    for part, (method, counts) in zip(figures, parts.items(), strict=True):
-        (_grouped_bars if counts.size <= MAX_GROUPED_BARS else _panels)(part, counts, known)
-        if len(parts) > 1:
-            part.suptitle(method, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    return figure
-
-
-def _shown_methods(table: pd.DataFrame) -> list[str]:
-    """The first selection of a table, and a published mask if there is one."""
-    methods = list(dict.fromkeys(table["method"])) if "method" in table else []
-    return [method for method in methods if method in (methods[0], PUBLISHED)]
-
-
-def _known(table: pd.DataFrame, languages: Sequence[str]) -> list[str]:
-    """The languages of the run, then those that only a published mask has: each keeps its look in all figures."""
-    return list(dict.fromkeys([*languages, *table.get("language", [])]))
-
-
-def _grouped_bars(figure: FigureBase, counts: pd.DataFrame, known: Sequence[str]) -> None:
-    axes = figure.subplots()
-    width = 0.84 / counts.shape[1]
-    for position, language in enumerate(counts.columns):
-        style = look(language, known)
-        places = counts.index.to_numpy() + (position - (counts.shape[1] - 1) / 2) * width
-        bars = axes.bar(
-            places, counts[language], width, color=style.colour, hatch=style.hatch, edgecolor=PAPER, label=language
-        )
-        if counts.size <= 24:
-            axes.bar_label(bars, fontsize=8, color=MUTED, padding=2)
-    axes.set_xticks(counts.index)
-    axes.tick_params(axis="x", length=0)
-    axes.grid(axis="y")
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("layer (0 is nearest to the input)")
-    axes.set_ylabel("selected neurons")
-    figure.legend(loc="outside upper left", ncols=min(counts.shape[1], 12), title="neurons of", alignment="left")
-
-
-def _panel_grid(number: int) -> tuple[int, int]:
-    columns = 1 if number <= 3 else 2 if number <= 8 else 3
-    return -(-number // columns), columns
-
-
-def _panel_height(number: int) -> float:
-    return 0.7 + 1.35 * _panel_grid(number)[0]
-
-
-def _panels(figure: FigureBase, counts: pd.DataFrame, known: Sequence[str]) -> None:
-    rows, columns = _panel_grid(counts.shape[1])
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
-    for axes, language in zip(grid, counts.columns, strict=False):
-        style = look(language, known)
-        total = counts[language].sum()
-        shares = 100 * counts[language] / total if total else counts[language] * 0.0
-        axes.bar(counts.index, shares, 0.85, color=style.colour, hatch=style.hatch, edgecolor=PAPER, linewidth=0.3)
-        axes.set_title(f"{language}: {total:,} neuron{'' if total == 1 else 's'}")
-        axes.grid(axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
-    _hide_unused(grid, counts.shape[1], columns)
-    figure.supxlabel("layer (0 is nearest to the input)", fontsize=9)
-    figure.supylabel("% of the language's neurons", fontsize=9)
-
-
-# -- which neurons languages share -------------------------------------------------------------------------------------
-
-
-def neuron_overlap(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
-    """Heat map of the neurons that two languages share, of the first method of the table and of a published mask."""
-    within = table[table["method"] == table["other_method"]] if len(table) else table
-    methods = _shown_methods(within)
-    if not methods:
-        return notice("There are no neurons of two languages to compare.")
-    sizes = {method: len(set(within.loc[within["method"] == method, "language"])) + 1 for method in methods}
-    side = max(2.6, 0.5 * max(sizes.values()) + 0.6)
-    figure = Figure(figsize=(max(4.6, len(methods) * (side + 0.7)), side + 1.2), layout="constrained")
-    grid = figure.subplots(1, len(methods), squeeze=False).flatten()
-    limit = max(0.05, float(within["jaccard"].max(skipna=True) or 0))
-    mesh = None
-    for axes, method in zip(grid, methods, strict=True):
-        own = within[within["method"] == method]
-        there = [*own["language"], *own["other_language"]]
-        names = [name for name in dict.fromkeys([*languages, *there]) if name in there]
-        mesh = _overlap_map(axes, own, names, limit)
-        axes.set_title(method)
-    assert mesh is not None
-    bar = figure.colorbar(mesh, ax=grid, location="bottom", aspect=45, shrink=0.75, pad=0.03)
-    assert bar.solids is not None
-    bar.solids.set(rasterized=False, edgecolor="face")  # outlines, not a picture within the picture
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.set_label("shared neurons, in % of those of either language")
-    return figure
-
-
-def _overlap_map(axes: Axes, own: pd.DataFrame, names: Sequence[str], limit: float) -> QuadMesh:
-    """One method: the number of shared neurons in every cell, the number of a language's own on the diagonal."""
-    place = {name: index for index, name in enumerate(names)}
-    shares = np.full((len(names), len(names)), np.nan)
-    numbers = np.zeros((len(names), len(names)), dtype=int)
-    for row in own.itertuples():
-        one, other = place[row.language], place[row.other_language]
-        shares[one, other] = shares[other, one] = 100 * row.jaccard
-        numbers[one, other] = numbers[other, one] = row.shared
-        numbers[one, one], numbers[other, other] = row.neurons, row.other_neurons
-    axes.set_facecolor(GRID)
-    mesh = axes.pcolormesh(
-        np.ma.masked_invalid(shares), vmin=0, vmax=100 * limit, cmap="Blues", edgecolors=PAPER, linewidth=1.5
-    )
-    for row, column in np.ndindex(shares.shape) if len(names) <= MAX_LABELLED else ():
-        share = shares[row, column]
-        colour = readable_on(tuple(mesh.cmap(mesh.norm(share)))) if np.isfinite(share) else "#111111"
-        where = (column + 0.5, row + 0.5)
-        axes.text(*where, f"{numbers[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(np.arange(len(names)) + 0.5, names)
-    axes.set_yticks(np.arange(len(names)) + 0.5, names)
-    axes.tick_params(length=0)
-    axes.invert_yaxis()
-    axes.set_aspect("equal")
-    axes.spines[:].set_visible(False)
-    return mesh
 
 
 # -- perplexity --------------------------------------------------------------------------------------------------------
@@ -338,7 +204,7 @@ def output_languages(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
         )
         _stacked_bars(axes, rows_of_panel, languages)
         axes.set_title(f"prompts in {language}")
-    _hide_unused(grid, len(languages), columns)
+    hide_unused(grid, len(languages), columns)
     figure.supxlabel("share of the answers (%)", fontsize=9)
     looks = {name: look(name, languages) for name in names}
     handles = [
@@ -379,13 +245,6 @@ def _stacked_bars(axes: Axes, shares: pd.DataFrame, languages: Sequence[str]) ->
 
 
 # -- small helpers -----------------------------------------------------------------------------------------------------
-
-
-def _hide_unused(grid: np.ndarray, used: int, columns: int) -> None:
-    """Hide the panels after the last used one; those above them get the tick labels."""
-    for place, axes in enumerate(grid):
-        axes.set_visible(place < used)
-        axes.tick_params(labelbottom=place + columns >= used)
 
 
 def _variants(table: pd.DataFrame, wanted: Callable[[str], bool]) -> list[str]:

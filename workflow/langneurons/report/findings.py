@@ -164,8 +164,9 @@ def describe_model(model: str, tables: Tables, config: Json) -> Json:
 
 def sentences(model: str, comparisons: Sequence[Comparison], tables: Tables, config: Json) -> list[str]:
     """A few plain sentences on one model."""
-    result = _selection_sentences(model, tables)
     own = config["models"][model]["source"] != experiment.PUBLISHED
+    there = experiment.contents(config, model)
+    result = _selection_sentences(model, tables) if there["methods"] else []
     if own:
         result += _reading_sentences(model, comparisons)
     if own or not table_of(tables, "text", model).empty:
@@ -268,7 +269,10 @@ def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
             rows = own[own["variant"] == variant]
             name = f" ({variant})" if len(variants) > 1 else ""
             parts += [f"{rows['prompt_language'].mean():.1%} {words}{name}"] if len(rows) else []
-    return [f"Answers in the language of the prompt: {join(parts)}."]
+    sentence = f"Answers in the language of the prompt: {join(parts)}."
+    if config["models"][model]["source"] == experiment.PUBLISHED and len(own):
+        sentence += " Which neurons were off is not in the published answers; they need not be those above."
+    return [sentence]
 
 
 def _replication_sentences(model: str, tables: Tables) -> list[str]:

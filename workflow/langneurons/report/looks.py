@@ -102,3 +102,10 @@ def notice(text: str) -> Figure:
     figure = Figure(figsize=(7.6, 1.1))
     figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=10)
     return figure
+
+
+def hide_unused(grid: np.ndarray, used: int, columns: int) -> None:
+    """Hide the panels after the last used one; those above them get the tick labels."""
+    for place, axes in enumerate(grid):
+        axes.set_visible(place < used)
+        axes.tick_params(labelbottom=place + columns >= used)

@@ -24,7 +24,7 @@ from markupsafe import Markup
 
 from langneurons import artifacts
 from langneurons import config as experiment
-from langneurons.report import agreement, findings
+from langneurons.report import agreement, findings, formats
 from langneurons.report.findings import Tables, language_shares, read_csv
 from langneurons.report.looks import GRID, INK, MUTED, PAPER
 from langneurons.report.references import SOURCES
@@ -163,14 +163,13 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
         autoescape=True,
-        finalize=_shown,
+        finalize=formats.shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    formats = (fixed1, fixed2, fixed3, percent, integer, seconds, small, printed, optional)
-    environment.filters |= {function.__name__: function for function in formats} | {"enumerated": findings.join}
+    environment.filters |= formats.FILTERS | {"enumerated": findings.join}
     config, tables = inputs.config, inputs.tables
     comparisons = findings.compare(tables, config)
     context = {
@@ -196,19 +195,46 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
         "audits": findings.audits(tables, config),
         "replications": {model: replication_of(rows) for model, rows in _by_model(tables, "replication")},
         "sources": SOURCES,
-        **_missing(config, tables),
+        **_presence(config),
         "timings": summarise_timings(inputs.timings),
     }
     return environment.get_template(template.name).render(context)
 
 
-def _missing(config: Json, tables: Tables) -> dict[str, list[str]]:
-    """The models that ran here, those that others ran, and of these the ones without answers."""
+def _presence(config: Json) -> dict[str, Any]:
+    """The models that ran here, those that others ran, and what there is of them."""
     models = config["run"]["models"]
     own = [model for model in models if config["models"][model]["source"] != experiment.PUBLISHED]
     theirs = [model for model in models if model not in own]
-    unanswered = [model for model in theirs if findings.table_of(tables, "text", model).empty]
-    return {"own": own, "theirs": theirs, "unanswered": unanswered}
+    there = {model: experiment.contents(config, model) for model in models}
+    return {
+        "own": own,
+        "theirs": theirs,
+        "unanswered": [model for model in theirs if not there[model]["answered"]],
+        "selected": [model for model in models if there[model]["methods"]],
+        "left_out": {model: _left_out(there[model], config) for model in theirs},
+        "unused": {model: _unused(model, config) for model in theirs},
+    }
+
+
+def _left_out(there: Json, config: Json) -> list[str]:
+    """What the files of a published model do not hold of this run."""
+    parts = [] if there["recorded"] else ["recordings"]
+    parts += [] if experiment.PUBLISHED in there["methods"] else ["a neuron mask"]
+    parts.append("perplexity")
+    if not there["answered"]:
+        return [*parts, "answers"]
+    parts += [] if experiment.BASELINE in there["answered"] else ["answers of the unperturbed model"]
+    for variant in config["run"]["perturbations"]:
+        if not set(experiment.member_ids(config, variant)) & set(there["answered"]):
+            parts.append(f"answers under {variant}")
+    return parts
+
+
+def _unused(model: str, config: Json) -> list[str]:
+    """Variants whose answers a published model has, but which this run does not name."""
+    given = config["models"][model].get("generations", {})
+    return [name for name in given if name not in (experiment.BASELINE, *config["run"]["perturbations"])]
 
 
 def _by_model(tables: Tables, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -310,7 +336,8 @@ def examples(texts: pd.DataFrame, config: Json) -> list[Json]:
     result = []
     answers = texts.set_index(["perturbation", "language", "id"])
     for language in config["run"]["languages"]:
-        asked = texts[(texts["perturbation"] == experiment.BASELINE) & (texts["language"] == language)]
+        own = texts[texts["language"] == language]
+        asked = own[own["perturbation"] == own["perturbation"].iloc[0]] if len(own) else own  # the baseline, if any
         for _, prompt in asked.head(config["report"]["examples"]).iterrows():
             shown = []
             for title, perturbation in shown_perturbations(language, config):
@@ -345,80 +372,3 @@ def summarise_timings(timings: pd.DataFrame) -> list[Json]:
         row = {"rule": rule, "jobs": len(group), "total": total, "longest": longest["seconds"], "job": longest["job"]}
         rows.append(row | {"megabytes": group["megabytes"].max()})
     return sorted(rows, key=lambda row: -1.0 if pd.isna(row["total"]) else row["total"], reverse=True)
-
-
-# -- formats (filters of the template; a missing number is a dash) -----------------------------------------------------
-
-
-def _number(value: Any, form: str, scale: float = 1) -> str:
-    return "–" if value is None or pd.isna(value) else format(value * scale, form)
-
-
-def fixed1(value: Any) -> str:
-    """One decimal."""
-    return _number(value, ",.1f")
-
-
-def fixed2(value: Any) -> str:
-    """Two decimals."""
-    return _number(value, ",.2f")
-
-
-def fixed3(value: Any) -> str:
-    """Three decimals."""
-    return _number(value, ",.3f")
-
-
-def percent(value: Any) -> str:
-    """A share in percent."""
-    text = _number(value, ".1f", 100)
-    return text if text == "–" else f"{text}%"
-
-
-def integer(value: Any) -> str:
-    """A whole number."""
-    return _number(value, ",.0f")
-
-
-def seconds(value: Any) -> str:
-    """A duration."""
-    if value is None or pd.isna(value):
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def printed(value: Any, decimals: int) -> str:
-    """As many decimals as were printed."""
-    return _number(value, f",.{int(decimals)}f")
-
-
-def optional(value: Any) -> str:
-    """A text that may be missing."""
-    return "" if value is None or pd.isna(value) else str(value)
-
-
-def small(value: Any) -> str:
-    """Two significant digits."""
-    return _number(value, ".2g")
-
-
-def visible(text: str) -> str:
-    """Text whose control characters, which HTML forbids, are shown as symbols; line ends and tabs stay."""
-    return "".join(_symbol(character) for character in text)
-
-
-def _shown(value: Any) -> Any:
-    """What the template prints of a value, before escaping."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _symbol(character: str) -> str:
-    code = ord(character)
-    if character in "\n\t":
-        return character
-    if code < 0x20 or code == 0x7F:
-        return chr(0x2421 if code == 0x7F else 0x2400 + code)
-    return "\N{REPLACEMENT CHARACTER}" if 0x80 <= code < 0xA0 or 0xD800 <= code < 0xE000 else character

@@ -59,7 +59,7 @@ class ModelResults:
     """Whose published numbers are put beside."""
 
 
-def read_model(folder: Path, contents: Json, languages: list[str]) -> ModelResults:
+def read_model(folder: Path, contents: Json, languages: list[str], replicates: str | None = None) -> ModelResults:
     """Read what there is of one model, as `config.contents` says."""
     recordings = {}
     for language in languages if contents["recorded"] else []:
@@ -74,7 +74,7 @@ def read_model(folder: Path, contents: Json, languages: list[str]) -> ModelResul
         perplexity=artifacts.read_table(metrics / "perplexity.parquet", "perplexity")[0] if contents["read"] else none,
         text=artifacts.read_table(metrics / "text.parquet", "text-metrics")[0] if contents["answered"] else none,
         audit=artifacts.read_records(folder / "audit.json", "audit"),
-        replicates=contents["replicates"],
+        replicates=replicates,
     )
 
 
