@@ -205,6 +205,7 @@ def test_the_right_checksum(server: Server, path: Path, write: Callable[[str], s
 
 def test_a_file_that_has_the_checksum_is_kept(server: Server, path: Path) -> None:
     server.answers = [serve()]
+    path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
     download(server.url(), path, digest(CONTENT))
     assert server.requests == []

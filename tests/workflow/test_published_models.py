@@ -170,6 +170,9 @@ def test_sound_files_pass_the_audit(empty: Project, tmp_path: Path) -> None:
     empty.run(config=write_model(tmp_path))
     assert findings_of(empty).values.tolist() == []
     neurons = pd.read_csv(empty.folder / "results/tables/neurons.csv")
+    own = neurons[neurons["method"] == "lape"].set_index("language")["neurons"]
+    assert own.min() >= 10  # 40 of each language are active on nine tokens of ten, and 40 are selected in all
+    assert own.sum() >= 40
     published = neurons[neurons["method"] == "published"]
     assert dict(zip(published["language"], published["neurons"], strict=True)) == {"en": 7, "zh": 12, "tr": 20}
     overlaps = pd.read_csv(empty.folder / "results/tables/overlaps.csv")
@@ -237,6 +240,23 @@ def test_own_and_published_models_side_by_side(finished: Project, tmp_path: Path
         **AGGREGATES,
         "plot_figures": 3,
     }
+    project = Project(tmp_path / "langneurons")
+    shutil.copytree(finished.folder, project.folder)
+    project.run(config=config)
+    tables = {
+        name: pd.read_csv(project.folder / "results/tables" / f"{name}.csv")
+        for name in ("text", "perplexity", "audit", "recordings")
+    }
+    assert set(tables["perplexity"]["model"]) == {"tiny-llama", "tiny-gpt2"}
+    assert {name: len(rows) for name, rows in tables["text"].groupby("model")} == {
+        "tiny-llama": 7 * 2,
+        "tiny-gpt2": 7 * 2,
+        "theirs": 3 * 2,
+    }
+    assert set(tables["audit"]["model"]) == set(tables["recordings"]["model"]) == set(config["run"]["models"])
+    page = (project.folder / "results/report/report.html").read_text()
+    assert "Perplexity is not part of the published files of theirs." in page
+    assert "Not among those of theirs: perplexity and answers under random." in page
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------
@@ -283,6 +303,13 @@ def test_files_are_downloaded_once(empty: Project, tmp_path: Path, server: str) 
     assert artifacts.read_document(results / "neurons/published.json", "selection")["selected"] > 30
     shutil.rmtree(tmp_path / "served")
     assert empty.stale(*targets, config=config) == {}
+    # A checksum that is given later is verified on what was downloaded, without the server.
+    del config["models"]["remote"]["masks"]["sha256"]
+    empty.run("--touch", *targets, config=config)
+    config["models"]["remote"]["masks"]["sha256"] = hashlib.sha256(
+        (results / "published/masks").read_bytes()
+    ).hexdigest()
+    empty.run(*targets, config=config)
 
 
 def test_wrong_checksum_of_a_download(empty: Project, tmp_path: Path, server: str) -> None:
