@@ -59,7 +59,7 @@ rule check_audit:
     all the same.
     """
     input:
-        report=ancient("results/report/report.html"),
+        report="results/report/report.html",
         audits=expand("results/{model}/audit.json", model=MODELS),
         script=script("check_audit"),
     output:

@@ -2,8 +2,9 @@
 Published files: recordings, neuron masks and generations of models that others ran, as if they had been measured here.
 
 REQUIRED INPUTS: the files that the config names for a model with `source: published`, or network for addresses.
-OUTPUTS: results/<model>/published/, what is downloaded; results/<model>/activations/<language>.safetensors, results/<model>/neurons/published.parquet and .json,
-    results/<model>/generations/<perturbation>/<language>.jsonl, whichever of them the files hold
+OUTPUTS: results/<model>/published/, what is downloaded; and whichever of these the files hold:
+    results/<model>/activations/<language>.safetensors, results/<model>/neurons/published.parquet and .json,
+    results/<model>/generations/<perturbation>/<language>.jsonl
 """
 
 

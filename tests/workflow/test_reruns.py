@@ -169,7 +169,7 @@ def test_generation_setting(finished: Project) -> None:
 
 
 def test_report_setting(finished: Project) -> None:
-    assert finished.stale(config={"report": {"title": "Another title"}}) == {"render_report": 1}
+    assert finished.stale(config={"report": {"title": "Another title"}}) == {"render_report": 1, "check_audit": 1}
 
 
 def test_other_format_of_one_model(finished: Project) -> None:
@@ -197,7 +197,7 @@ def test_other_format_of_one_model(finished: Project) -> None:
     [
         ("metrics/text.py", {"score_text": 2, "audit_results": 2, **AGGREGATES}),
         ("neurons/controls.py", {"plan_random", "measure_perplexity_random", "generate_text_random"}),
-        ("report/render.py", {"render_report": 1}),
+        ("report/render.py", {"render_report": 1, "check_audit": 1}),
     ],
 )
 def test_edited_module(finished: Project, module: str, rules: dict | set) -> None:
