@@ -239,6 +239,15 @@ def test_secrets_of_addresses_are_not_reported(files: Path) -> None:
     assert reported["models"]["theirs"]["masks"]["path"] == f"{files}/mask.pth"
 
 
+def test_settings_of_models_that_run_are_not_reported_without_one(files: Path) -> None:
+    reported = config.reported(validate(raw(files)))
+    assert reported.keys() == {"run", "folder", "models", "identification", "perturbations", "metrics", "report"}
+    settings = raw(files)
+    settings["models"]["small"] = {"source": "demo", "architecture": "llama"}
+    settings["run"]["models"] = ["small", "theirs"]
+    assert {"seed", "corpora", "generation"} <= config.reported(validate(settings)).keys()
+
+
 def test_missing_stop_words(files: Path) -> None:
     settings = raw(files) | {"metrics": {"stop_words": {"de": "nowhere/german"}}}
     with pytest.raises(ConfigError, match=r"metrics\.stop_words\.de.*'nowhere/german' does not exist"):

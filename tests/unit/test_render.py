@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from langneurons import artifacts
+from langneurons import config as experiment
 from langneurons.report import findings, formats, render
 from unit.report_cases import (
     LANGUAGES,
@@ -265,7 +266,7 @@ PUBLISHED = {"tiny": {"source": "published", "masks": {"path": "pyproject.toml",
 
 
 def test_published_model_says_what_is_left_out() -> None:
-    page, _ = page_of(tables=published_tables(), config=config_of(models=PUBLISHED))
+    page, _ = page_of(tables=published_tables(), config=experiment.reported(config_of(models=PUBLISHED)))
     for sentence in (
         "tiny was run by others: only the files that they published are analysed here",
         "Perplexity is not part of the published files of tiny.",

@@ -321,7 +321,10 @@ def reported(config: Mapping) -> Mapping:
         for name in run["models"]
     }
     variants = {name: config["perturbations"][name] for name in run["perturbations"]}
-    kept = {key: value for key, value in config.items() if key != "perturbations_per_job"}
+    unused = {"perturbations_per_job"}
+    if not set(run["models"]) & set(own_models(config)):
+        unused |= {"seed", "corpora", "recording", "perplexity", "generation"}  # no model runs
+    kept = {key: value for key, value in config.items() if key not in unused}
     return {**kept, "models": models, "perturbations": variants}
 
 
