@@ -135,19 +135,24 @@ def test_missing_sections() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "path", "type_"),
     [
-        ("seed", "one", "seed", "integer"),
-        ("seed", 1.5, "seed", "integer"),
-        ("seed", True, "seed", "integer"),
-        ("run__languages", "en", "run.languages", "array"),
-        ("models", None, "models", "object"),
-        ("identification__top_rate", "5%", "identification.top_rate", "number"),
-        ("corpora__window", [128], "corpora.window", "integer"),
-        ("models__small__layers", "4", "models.small.layers", "integer"),
+        ("seed", "one", "seed", "a whole number"),
+        ("seed", 1.5, "seed", "a whole number"),
+        ("seed", True, "seed", "a whole number"),
+        ("run__languages", "en", "run.languages", "a list"),
+        ("models", None, "models", "a mapping (key: value)"),
+        ("identification__top_rate", "5%", "identification.top_rate", "a number"),
+        ("corpora__window", [128], "corpora.window", "a whole number"),
+        ("models__small__layers", "4", "models.small.layers", "a whole number"),
     ],
 )
 def test_a_wrong_type(key: str, value: Any, path: str, type_: str) -> None:
     text = message(**{key: value})
-    assert text.startswith(f"config key '{path}' is {value!r}, but must be of type {type_}")
+    assert text.startswith(f"config key '{path}' is {value!r}, but must be {type_}")
+
+
+def test_the_baseline_is_not_named_as_a_perturbation() -> None:
+    text = message(run__perturbations=["none", "deactivate"])
+    assert text.startswith("config key 'run.perturbations[0]' names the baseline 'none', which always runs.")
 
 
 def test_a_wrong_type_is_explained_by_the_keys_description() -> None:

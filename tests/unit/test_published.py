@@ -646,6 +646,18 @@ def test_import_activations_writes_all_or_nothing(tmp_path: Path) -> None:
         call(import_activations, "--inputs", first, "--languages", "de", "en", *outputs)
 
 
+def test_a_folder_as_target_ends_with_one_message(tmp_path: Path) -> None:
+    table = pd.DataFrame({"language": ["en"], "layer": [0], "neuron": [1], "entropy": [0.0], "probability": [0.5]})
+    artifacts.write_table(tmp_path / "n.parquet", "neurons", table, {"layers": 1})
+    arguments = ["--neurons", str(tmp_path / "n.parquet"), "--output", str(tmp_path / "folder")]
+    (tmp_path / "folder").mkdir()
+    command = [sys.executable, str(ROOT / "workflow" / "scripts" / "export_published.py"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {tmp_path / 'folder'}: Is a directory.")
+
+
 def test_checksums(tmp_path: Path) -> None:
     path = saved(tmp_path / "mask", MASK)
     check_sha256(path, "")

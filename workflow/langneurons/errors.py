@@ -15,8 +15,10 @@ class CorpusError(UserError):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's main; a user's mistake ends it with its message and exit code 1."""
+    """Run a script's main; a user's mistake or an unusable path ends it with its message and exit code 1."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        sys.exit(f"error: {error.filename2 or error.filename}: {error.strerror}. Correct the path or its permissions.")

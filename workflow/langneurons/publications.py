@@ -36,7 +36,7 @@ class PublishedFile:
     @property
     def remote(self) -> bool:
         """Whether it has to be downloaded."""
-        return self.location.startswith(("http://", "https://"))
+        return self.location.lower().startswith(("http://", "https://"))
 
     def path(self, model: str) -> str:
         """Where jobs read it."""
@@ -89,7 +89,7 @@ def _file(key: str, entry: str | Mapping, name: str, kind: str, values: dict[str
     pattern = entry if isinstance(entry, str) else entry["path"]
     _check_placeholders(key, pattern, PLACEHOLDERS[kind], values)
     location = pattern.format(**values)
-    if "://" in location and not location.startswith(("http://", "https://")):
+    if "://" in location and not location.lower().startswith(("http://", "https://")):
         raise PublicationError(f"config key '{key}': '{location}' is neither a path nor an http(s) address.")
     return PublishedFile(name, location, _checksum(key, entry, location, varies=bool(values)))
 
@@ -137,7 +137,7 @@ def without_secrets(value: Any) -> Any:
     """Addresses in a part of the config without user names, passwords and queries, which may hold tokens."""
     if isinstance(value, dict):
         return {name: without_secrets(below) for name, below in value.items()}
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
+    if isinstance(value, str) and value.lower().startswith(("http://", "https://")):
         scheme, _, rest = value.partition("://")
         host, slash, path = rest.partition("/")
         return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
@@ -163,11 +163,13 @@ def check_files(config: Mapping, model: str, described: list[Mapping]) -> None:
     for variant in settings.get("generations", {}):
         if variant not in known:
             raise PublicationError(
-                f"config key 'models.{model}.generations.{variant}' is no variant. Known: {', '.join(sorted(known))}."
+                f"config key 'models.{model}.generations.{variant}' is no variant of the section 'perturbations'. "
+                f"Known: {', '.join(sorted(known))}."
             )
     for file in files:
         if not file.remote and not Path(file.location).is_file():
             raise PublicationError(
                 f"config key 'models.{model}': the file '{file.location}' does not exist (wanted for {file.name}). "
-                "Correct the path, which is relative to the folder in which snakemake runs, or leave it out."
+                "Correct the path, which is relative to the folder in which snakemake runs, or take the pattern out of "
+                "the config."
             )

@@ -35,6 +35,16 @@ from langneurons.corpus.prompts import read_prompts
 from langneurons.publications import check_files
 from langneurons.report.references import references
 
+YAML_TYPES = {
+    "object": "a mapping (key: value)",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+"""What the types of JSON schemas are called in YAML."""
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 
 
@@ -160,7 +170,9 @@ def _explain(error: Any) -> str:
                 f'Write it in quotes, such as "no".'
             )
         case "type":
-            return f"{where} is {error.instance!r}, but must be of type {error.validator_value}{about}."
+            wanted = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+            names = " or ".join(YAML_TYPES[name] for name in wanted)
+            return f"{where} is {error.instance!r}, but must be {names}{about}."
         case "pattern":
             return f"{where}: {error.instance!r} is not allowed{about}; it must match {error.validator_value}."
         case _:
@@ -172,6 +184,11 @@ def _cross_check(config: Mapping) -> None:
     run = config["run"]
     for key, catalogue in (("models", config["models"]), ("perturbations", config["perturbations"])):
         for index, name in enumerate(run[key]):
+            if name == BASELINE and key == "perturbations":
+                raise ConfigError(
+                    f"config key 'run.perturbations[{index}]' names the baseline '{BASELINE}', which always runs. "
+                    "Leave it out."
+                )
             if name not in catalogue:
                 raise ConfigError(
                     f"config key 'run.{key}[{index}]' names '{name}', which is no entry of '{key}'. "
