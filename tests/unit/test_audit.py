@@ -1247,20 +1247,6 @@ def test_a_damaged_audit_ends_the_run(tmp_path: Path) -> None:
 PUBLISHED = ["en", "de", "tr"]
 
 
-@pytest.fixture(scope="module")
-def llama() -> dict[str, ActivationCounts]:
-    import torch
-
-    folder = REFERENCE / "activations"
-    if not folder.is_dir():
-        pytest.skip(f"no published recordings in {folder}; name their folder in LANGNEURONS_REFERENCE")
-    counts = {}
-    for language in PUBLISHED:
-        content = torch.load(folder / f"activation.{language}.train.llama-7b", weights_only=True)
-        counts[language] = ActivationCounts(content["over_zero"].numpy().astype(np.int64), None, None, content["n"])
-    return counts
-
-
 def test_the_published_recordings(llama: dict[str, ActivationCounts]) -> None:
     neurons = {"lape": selected(llama, 0.01)}
     evidence = Evidence(

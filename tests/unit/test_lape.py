@@ -327,18 +327,6 @@ def test_what_is_selected(counts: dict[str, ActivationCounts], top_rate: float, 
 # -- the published recordings ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def llama() -> dict[str, ActivationCounts]:
-    folder = REFERENCE / "activations"
-    if not folder.is_dir():
-        pytest.skip(f"no published recordings in {folder}; name their folder in LANGNEURONS_REFERENCE")
-    counts = {}
-    for language in ("en", "de", "tr"):
-        recorded = torch.load(folder / f"activation.{language}.train.llama-7b", weights_only=True)
-        counts[language] = counts_of(recorded["over_zero"].numpy(), int(recorded["n"]))
-    return counts
-
-
 def test_published_recordings(llama: dict[str, ActivationCounts]) -> None:
     assert {one.over_zero.shape for one in llama.values()} == {(32, 11008)}
     selection = select(llama, top_rate=0.01, activation_percentile=0.95)

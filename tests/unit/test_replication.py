@@ -425,20 +425,6 @@ def published_text() -> pd.DataFrame:
     return summarise(measure_outputs(pd.DataFrame(rows), lists), LANGUAGES).assign(model="llama")
 
 
-@pytest.fixture(scope="module")
-def recordings() -> dict[str, ActivationCounts]:
-    folder = REFERENCE / "activations"
-    if not folder.is_dir():
-        pytest.skip(f"no published recordings in {folder}; name their folder in LANGNEURONS_REFERENCE")
-    counts = {}
-    for language in LANGUAGES:
-        recorded = torch.load(folder / f"activation.{language}.train.llama-7b", weights_only=True)
-        over_zero = recorded["over_zero"].numpy().astype(np.int64)
-        zeros = np.zeros(over_zero.shape)
-        counts[language] = ActivationCounts(over_zero, zeros, zeros, int(recorded["n"]))
-    return counts
-
-
 def test_published_answers_give_the_published_table() -> None:
     comparison = replication.compare("llama-2-7b", {"text": published_text()}, "llama")
     text = comparison[comparison["quantity"].isin(["mean_characters", "stop_word_ratio"])]
@@ -449,9 +435,9 @@ def test_published_answers_give_the_published_table() -> None:
     assert agreement.summarise(comparison)[0]["agreeing"] == 24
 
 
-def test_published_recordings_give_the_published_numbers(recordings: dict[str, ActivationCounts]) -> None:
+def test_published_recordings_give_the_published_numbers(llama: dict[str, ActivationCounts]) -> None:
     """The joint entropies are known to six digits, since the published code computes them in float32."""
-    summary = select(recordings, top_rate=0.01, activation_percentile=0.95).summary()
+    summary = select(llama, top_rate=0.01, activation_percentile=0.95).summary()
     neurons = [
         {
             "language": language,
@@ -479,11 +465,11 @@ def test_published_recordings_give_the_published_numbers(recordings: dict[str, A
     )
 
 
-def test_joint_entropies_were_printed_from_single_precision(recordings: dict[str, ActivationCounts]) -> None:
+def test_joint_entropies_were_printed_from_single_precision(llama: dict[str, ActivationCounts]) -> None:
     """Why only six digits are compared: in float32, as in the published code, the seventh is another."""
-    table = select(recordings, top_rate=0.01, activation_percentile=0.95).table
+    table = select(llama, top_rate=0.01, activation_percentile=0.95).table
     at = table["layer"].to_numpy(), table["neuron"].to_numpy()
-    probability = np.stack([counts.probability() for counts in recordings.values()])[:, *at]
+    probability = np.stack([counts.probability() for counts in llama.values()])[:, *at]
     share = torch.tensor(probability / probability.sum(axis=0))
     single = -(share * torch.where(share > 0, share.log(), 0)).sum(dim=0)
     assert single.dtype == torch.float32

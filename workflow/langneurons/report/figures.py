@@ -29,6 +29,7 @@ from langneurons.report.looks import (
     PAPER,
     STYLE,
     Look,
+    colour_bar,
     hide_unused,
     look,
     notice,
@@ -80,15 +81,11 @@ def perplexity_ratio(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
             own = table[table["variant"] == variants[row]]
             mesh = _heat_map(grid[row, column], own, languages, LogNorm(1 / limit, limit))
     assert mesh is not None
-    bar = figure.colorbar(mesh, ax=grid, location="bottom", aspect=45, shrink=0.75, pad=0.03)
+    bar = colour_bar(figure, mesh, grid, "perplexity, as a multiple of the unperturbed model's (log scale)")
     bar.ax.set_xlim(lowest, limit)
     bar.ax.xaxis.set_major_locator(FixedLocator(ticks(lowest, limit)))
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    assert bar.solids is not None
-    bar.solids.set(rasterized=False, edgecolor="face")  # outlines, not a picture within the picture
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.set_label("perplexity, as a multiple of the unperturbed model's (log scale)")
     return figure
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.collections import QuadMesh
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -109,3 +111,13 @@ def hide_unused(grid: np.ndarray, used: int, columns: int) -> None:
     for place, axes in enumerate(grid):
         axes.set_visible(place < used)
         axes.tick_params(labelbottom=place + columns >= used)
+
+
+def colour_bar(figure: Figure, mesh: QuadMesh, grid: np.ndarray, label: str) -> Colorbar:
+    """The colours of a heat map, below its panels."""
+    bar = figure.colorbar(mesh, ax=grid, location="bottom", aspect=45, shrink=0.75, pad=0.03)
+    assert bar.solids is not None
+    bar.solids.set(rasterized=False, edgecolor="face")  # outlines, not a picture within the picture
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.set_label(label)
+    return bar

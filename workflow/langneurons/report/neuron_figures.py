@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from langneurons.config import PUBLISHED
-from langneurons.report.looks import GRID, MUTED, PAPER, hide_unused, look, notice, readable_on
+from langneurons.report.looks import GRID, MUTED, PAPER, colour_bar, hide_unused, look, notice, readable_on
 
 MAX_GROUPED_BARS = 48
 MAX_LABELLED = 25
@@ -127,11 +127,7 @@ def neuron_overlap(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
         mesh = _overlap_map(axes, own, names, limit)
         axes.set_title(method)
     assert mesh is not None
-    bar = figure.colorbar(mesh, ax=grid, location="bottom", aspect=45, shrink=0.75, pad=0.03)
-    assert bar.solids is not None
-    bar.solids.set(rasterized=False, edgecolor="face")  # outlines, not a picture within the picture
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.set_label("shared neurons, in % of those of either language")
+    colour_bar(figure, mesh, grid, "shared neurons, in % of those of either language")
     return figure
 
 
