@@ -21,7 +21,7 @@ from langneurons.audit.checks import CHECKS, audit
 from langneurons.audit.effect import ROUNDING
 from langneurons.audit.evidence import FATAL, NOTE, PASSED, WARNING, Evidence, Finding, read_evidence
 from langneurons.errors import UserError
-from langneurons.metrics.text import measure_outputs, stop_words
+from langneurons.metrics.text import measure_outputs
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import activation_entropy, rank_value, select
 from scripts import audit_results, check_audit
@@ -1276,23 +1276,6 @@ def test_the_replications_identification(llama: dict[str, ActivationCounts]) -> 
     assert sizes == dict.fromkeys(PUBLISHED, 3523)
     said = "Each language has exactly 3,523 neurons, and all lie in layers 0 to 12 of 32."
     expect("joint-identification", as_mask(table, 32, PUBLISHED), (WARNING, "published", said))
-
-
-@pytest.fixture(scope="module")
-def published_answers() -> pd.DataFrame:
-    folder = REFERENCE / "generations" / "Llama-2-7b-hf"
-    if not folder.is_dir():
-        pytest.skip(f"no published generations in {folder}; name their folder in LANGNEURONS_REFERENCE")
-    names = {"en": "english", "de": "german", "tr": "turkish"}
-    lists = {language: stop_words(language, str(REFERENCE / "stopwords" / name)) for language, name in names.items()}
-    rows = []
-    for language in PUBLISHED:
-        for edit in ("none", *PUBLISHED):
-            suffix, name = ("", edit) if edit == "none" else (f".perturb.{edit}.train.llama-7b", f"deactivate-{edit}")
-            entries = json.loads((folder / f"{language}{suffix}.jsonl").read_text(encoding="utf-8"))
-            about = {"perturbation": name, "language": language, "output_tokens": None}
-            rows += [about | {"id": f"{language}-{n}", "output": entry["output"]} for n, entry in enumerate(entries)]
-    return measure_outputs(pd.DataFrame(rows), lists)
 
 
 def deactivations() -> list[dict[str, Any]]:

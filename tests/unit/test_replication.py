@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 import torch
 
 from langneurons.errors import UserError
-from langneurons.metrics.text import measure_outputs, stop_words, summarise
+from langneurons.metrics.text import summarise
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import activation_entropy, select
 from langneurons.report import agreement, findings, references, replication
@@ -408,25 +407,9 @@ def test_summary_of_a_csv_file(comparison: pd.DataFrame, tmp_path: Path) -> None
 # -- the published files ---------------------------------------------------------------------------------------------
 
 
-def published_text() -> pd.DataFrame:
-    """The table `text` from the published answers and stop words."""
-    folder = REFERENCE / "generations" / "Llama-2-7b-hf"
-    if not folder.is_dir():
-        pytest.skip(f"no published generations in {folder}; name their folder in LANGNEURONS_REFERENCE")
-    names = {"en": "english", "de": "german", "tr": "turkish"}
-    lists = {language: stop_words(language, str(REFERENCE / "stopwords" / name)) for language, name in names.items()}
-    rows = []
-    for language in LANGUAGES:
-        for edit in PERTURBATIONS:
-            suffix = "" if edit == "none" else f".perturb.{edit.removeprefix('deactivate-')}.train.llama-7b"
-            answers = json.loads((folder / f"{language}{suffix}.jsonl").read_text(encoding="utf-8"))
-            about = {"perturbation": edit, "language": language, "output_tokens": 0}
-            rows += [about | {"id": f"{language}-{n}", "output": entry["output"]} for n, entry in enumerate(answers)]
-    return summarise(measure_outputs(pd.DataFrame(rows), lists), LANGUAGES).assign(model="llama")
-
-
-def test_published_answers_give_the_published_table() -> None:
-    comparison = replication.compare("llama-2-7b", {"text": published_text()}, "llama")
+def test_published_answers_give_the_published_table(published_answers: pd.DataFrame) -> None:
+    table = summarise(published_answers, LANGUAGES).assign(model="llama")
+    comparison = replication.compare("llama-2-7b", {"text": table}, "llama")
     text = comparison[comparison["quantity"].isin(["mean_characters", "stop_word_ratio"])]
     assert len(text) == 24
     assert text["agrees"].all()
