@@ -27,17 +27,23 @@ from langneurons.corpus.windows import TokenWindows
 from langneurons.errors import UserError
 from langneurons.interventions import Intervention
 from langneurons.neurons.counting import ActivationCounts
+from langneurons.neurons.sentences import SentenceMeans
 
 VERSIONS = {
     "tokens": 1,
-    "activations": 2,
+    "activations": 3,
+    "sentences": 1,
     "neurons": 1,
     "selection": 1,
     "intervention": 1,
     "perplexity": 1,
     "generations": 1,
     "effect": 1,
-    "text-metrics": 1,
+    "effects": 1,
+    "text-metrics": 2,
+    "stop-words": 1,
+    "relevance": 1,
+    "stability": 1,
     "audit": 1,
 }
 """Format version by kind of artefact. Another version is refused."""
@@ -194,6 +200,9 @@ def write_activations(path: str | Path, counts: ActivationCounts, metadata: Json
         "half_over_zero": counts.half_over_zero,
         "tokens": np.array(counts.tokens, dtype=np.int64),
         "half_tokens": None if counts.half_over_zero is None else np.array(counts.half_tokens, dtype=np.int64),
+        "quarter_over_zero": counts.quarter_over_zero,
+        "quarter_tokens": None if counts.quarter_over_zero is None else np.array(counts.quarter_tokens, dtype=np.int64),
+        "hidden_sum": counts.hidden_sum,
     }
     write_arrays(path, "activations", {name: value for name, value in arrays.items() if value is not None}, metadata)
 
@@ -222,8 +231,31 @@ def read_activations_unchecked(path: str | Path) -> tuple[ActivationCounts, Json
         tokens=int(arrays["tokens"]),
         half_over_zero=arrays.get("half_over_zero"),
         half_tokens=int(arrays.get("half_tokens", 0)),
+        quarter_over_zero=arrays.get("quarter_over_zero"),
+        quarter_tokens=int(arrays.get("quarter_tokens", 0)),
+        hidden_sum=arrays.get("hidden_sum"),
     )
     return counts, metadata
+
+
+def write_sentences(path: str | Path, sentences: SentenceMeans, metadata: Json) -> None:
+    """Write mean activations of sentences, float16 or float32 `[sentence, layer, neuron]`."""
+    write_arrays(path, "sentences", {"means": sentences.means, "tokens": sentences.tokens}, metadata)
+
+
+def read_sentences(path: str | Path) -> tuple[SentenceMeans, Json]:
+    """Read mean activations of sentences, and check that they are possible.
+
+    Raises:
+        ArtifactError: damaged file, or impossible means.
+    """
+    arrays, metadata = read_arrays(path, "sentences")
+    sentences = SentenceMeans(arrays["means"], arrays["tokens"])
+    try:
+        sentences.check()
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    return sentences, metadata
 
 
 def write_intervention(path: str | Path, intervention: Intervention, metadata: Json) -> None:

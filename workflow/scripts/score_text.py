@@ -1,4 +1,4 @@
-"""Measure every generated text of one model: length, stop words, output language, sameness with the baseline."""
+"""Measure every generated text of one model: length, words, output language, copying, degeneration, sameness."""
 
 import argparse
 import json
@@ -8,7 +8,8 @@ import pandas as pd
 
 from langneurons import artifacts
 from langneurons.errors import run
-from langneurons.metrics.text import measure_outputs, stop_words
+from langneurons.metrics.text import IDENTIFIERS, measure_outputs, stop_words
+from langneurons.metrics.words import stop_word_matrix
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -17,22 +18,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--languages", nargs="+", required=True)
     parser.add_argument("--generations", nargs="+", required=True, help="per perturbation, then language")
     parser.add_argument("--stop-words", type=json.loads, default={}, help="file or list by language, JSON")
+    parser.add_argument("--identifiers", nargs="+", default=IDENTIFIERS, help="of the language; the first decides")
+    parser.add_argument("--threshold", type=float, default=0.5, help="a less probable language is undetermined")
     parser.add_argument("--output", required=True, help="one row per output, Parquet")
+    parser.add_argument("--output-matrix", required=True, help="stop words of every language, Parquet")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+def read_answers(paths: list[str], perturbations: list[str], languages: list[str]) -> pd.DataFrame:
+    """One row per answer, with `perturbation` and `language`; `paths` are in the order of both."""
     tables = []
-    for (perturbation, language), path in zip(
-        product(args.perturbations, args.languages), args.generations, strict=True
-    ):
+    for (perturbation, language), path in zip(product(perturbations, languages), paths, strict=True):
         table = pd.DataFrame(artifacts.read_generations(path))
         table.insert(0, "perturbation", perturbation)
         table.insert(1, "language", language)
         tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    outputs = read_answers(args.generations, args.perturbations, args.languages)
     lists = {language: stop_words(language, args.stop_words.get(language)) for language in args.languages}
-    artifacts.write_table(args.output, "text-metrics", measure_outputs(pd.concat(tables, ignore_index=True), lists))
+    measured = measure_outputs(outputs, lists, args.identifiers, args.threshold)
+    artifacts.write_table(args.output, "text-metrics", measured)
+    artifacts.write_table(args.output_matrix, "stop-words", stop_word_matrix(measured, lists))
 
 
 if __name__ == "__main__":

@@ -306,8 +306,9 @@ def _baseline_language(evidence: Evidence) -> Found:
         return
     for language, answers in baseline.groupby("language", sort=False):
         share = float((answers["output_language"] == language).mean())
-        if not knows(str(language)):
-            yield NOTE, str(language), f"The detector of languages does not know {language}."
+        identifier = str(answers["identifier"].iloc[0]) if "identifier" in answers else "lingua"
+        if not knows(str(language), identifier):
+            yield NOTE, str(language), f"The identifier {identifier} does not know {language}."
         elif share < BASELINE_SHARE:
             yield (
                 WARNING,
