@@ -9,9 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
+from langneurons.corpus.sentences import Sentence
 from langneurons.errors import UserError
 from langneurons.interventions import Intervention
 from langneurons.neurons.counting import ActivationCounts
+from langneurons.neurons.sentences import SentenceMeans
 
 
 class EngineError(UserError):
@@ -75,11 +77,21 @@ class Engine(Protocol):
 
     shape: tuple[int, int]
     """Layers and FFN neurons per layer."""
+    width: int
+    """Dimensions of the hidden state."""
     description: dict[str, str]
     """Architecture, number format, device and versions, for the metadata of what it measures."""
 
     def record(self, windows: np.ndarray) -> ActivationCounts:
         """Count activations on windows, uint32 `[window, position]`."""
+        ...
+
+    def sentence_means(self, windows: np.ndarray, sentences: Sequence[Sentence]) -> SentenceMeans:
+        """Mean activation of every neuron over each sentence of these windows."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of tokens."""
         ...
 
     def perturbed(self, intervention: Intervention) -> AbstractContextManager[None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,17 @@ import torch
 import transformers
 from torch import nn
 
+from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
+from langneurons.engines.hidden import HiddenCapture, compare_hidden, hidden_of, with_hidden
 from langneurons.engines.proof import Capture, compare_with_expectation
+from langneurons.engines.recording import Recorder, SentenceRecorder
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import Layout, layout_of
 from langneurons.models.loading import load_model, load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
+from langneurons.neurons.sentences import SentenceMeans
 from langneurons.progress import progress
-
-EXACT_TOKENS = 2**24
-"""Counts of a batch are summed in float32, which holds every integer up to this one."""
-BLOCK = 2**18
-"""Numbers per thread that stay in a processor's cache while they are counted."""
 
 
 class HfEngine:
@@ -37,7 +35,8 @@ class HfEngine:
         self.generation_batch_size = generation_batch_size
         self.layout: Layout = layout_of(type(model).__name__)
         self.layers: list[nn.Module] = list(model.get_submodule(self.layout.layers))
-        self.shape = (len(self.layers), self._width())
+        self.shape = (len(self.layers), self._neurons())
+        self.width = down_weight(self._module(0, self.layout.down)).shape[0]
         self.end_tokens = self._end_tokens()
         # generate() would mix a model's own defaults (sampling, penalties, lengths) into what it is asked for.
         model.generation_config = transformers.GenerationConfig()
@@ -70,7 +69,7 @@ class HfEngine:
     def _module(self, layer: int, path: str) -> nn.Module:
         return self.layers[layer].get_submodule(path)
 
-    def _width(self) -> int:
+    def _neurons(self) -> int:
         """FFN neurons per layer: the input size of the down projection (transposed in GPT-2's Conv1D)."""
         return down_weight(self._module(0, self.layout.down)).shape[1]
 
@@ -85,23 +84,41 @@ class HfEngine:
     @torch.inference_mode()
     def record(self, windows: np.ndarray) -> ActivationCounts:
         """Count on the base model without its language-model head."""
-        recorder = Recorder(self)
+        recorder = Recorder(self.layers, self.layout, self.shape, self.width)
         with recorder.attached():
             for batch in self._batches(windows, "recording"):
                 self.model.base_model(input_ids=batch, use_cache=False)
                 recorder.collect(batch.numel())
         return recorder.counts()
 
+    @torch.inference_mode()
+    def sentence_means(self, windows: np.ndarray, sentences: Sequence[Sentence]) -> SentenceMeans:
+        """On the base model, whole windows at a time: a sentence is read with what stands before it in its window."""
+        recorder = SentenceRecorder(self.layers, self.layout, self.shape, sentences)
+        used = sorted({sentence.window for sentence in sentences})
+        starts = range(0, len(used), self.batch_size)
+        for start in progress(starts, "recording sentences", unit="batch"):
+            numbers = used[start : start + self.batch_size]
+            with recorder.attached(numbers):
+                batch = torch.from_numpy(windows[numbers].astype(np.int64)).to(self.model.device)
+                self.model.base_model(input_ids=batch, use_cache=False)
+        return recorder.means()
+
     # -- editing ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def perturbed(self, intervention: Intervention) -> Iterator[None]:
         """Hooks edit the activation or the product where the model computes them; leaving the block removes them."""
-        intervention.check(*self.shape)
+        intervention.check(*self.shape, self.width)
+        length = self.width if intervention.site == "residual" else self.shape[1]
         with ExitStack() as stack:
             for layer, (neurons, keep, fill) in intervention.by_layer().items():
-                edit = AffineEdit(neurons, keep, fill, self.shape[1], self.model.dtype, self.model.device)
-                if intervention.site == "activation":
+                edit = AffineEdit(neurons, keep, fill, length, self.model.dtype, self.model.device)
+                if intervention.site == "residual":
+                    handle = self.layers[layer].register_forward_hook(
+                        lambda module, inputs, output, edit=edit: with_hidden(output, edit(hidden_of(output)))
+                    )
+                elif intervention.site == "activation":
                     handle = self._module(layer, self.layout.activation).register_forward_hook(
                         lambda module, inputs, output, edit=edit: edit(output)
                     )
@@ -118,6 +135,8 @@ class HfEngine:
         if len(intervention) == 0:
             return EffectProof(0, note="the set of neurons is empty; nothing was edited")
         batch = torch.from_numpy(probe.astype(np.int64)).to(self.model.device)
+        if intervention.site == "residual":
+            return self._verify_residual(intervention, batch)
         baseline, edited = Capture(self.layers, self.layout), Capture(self.layers, self.layout)
         with baseline.attached(range(min(intervention.by_layer()))):
             baseline_logits = self.model(input_ids=batch, use_cache=False).logits
@@ -125,6 +144,16 @@ class HfEngine:
             edited_logits = self.model(input_ids=batch, use_cache=False).logits
         change = (edited_logits - baseline_logits).abs().max().item()
         return compare_with_expectation(intervention, baseline, edited, change)
+
+    def _verify_residual(self, intervention: Intervention, batch: torch.Tensor) -> EffectProof:
+        """The same for a shift of the hidden states."""
+        baseline, edited = HiddenCapture(self.layers), HiddenCapture(self.layers)
+        with baseline.attached():
+            baseline_logits = self.model(input_ids=batch, use_cache=False).logits
+        with self.perturbed(intervention), edited.attached():
+            edited_logits = self.model(input_ids=batch, use_cache=False).logits
+        change = (edited_logits - baseline_logits).abs().max().item()
+        return compare_hidden(intervention, baseline, edited, change)
 
     # -- perplexity ---------------------------------------------------------------------------------------------------
 
@@ -245,91 +274,6 @@ class AffineEdit:
     def __call__(self, vector: torch.Tensor) -> torch.Tensor:
         kept = vector * self.keep
         return kept + self.fill if self.fills else kept
-
-
-class Recorder:
-    """Counts and sums of all layers: float32 (or the model's format) within a batch, int64 and float64 across
-    batches."""
-
-    def __init__(self, engine: HfEngine) -> None:
-        self.engine = engine
-        layers, neurons = engine.shape
-        self.over_zero = torch.zeros(layers, neurons, dtype=torch.int64)
-        self.activation_sum = torch.zeros(layers, neurons, dtype=torch.float64)
-        self.product_sum = torch.zeros(layers, neurons, dtype=torch.float64)
-        self.tokens = 0
-        self.batch: dict[tuple[str, int], torch.Tensor] = {}
-        self.positive = torch.empty(0)
-        self.ones = torch.empty(0)
-
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """Hook every layer's activation and, in gated FFNs, product."""
-        layout = self.engine.layout
-        with ExitStack() as stack:
-            for layer in range(self.engine.shape[0]):
-                activation = self.engine._module(layer, layout.activation)
-                stack.callback(activation.register_forward_hook(partial(self._activation, layer)).remove)
-                if layout.gated:
-                    down = self.engine._module(layer, layout.down)
-                    stack.callback(down.register_forward_pre_hook(partial(self._product, layer)).remove)
-            yield
-
-    def _activation(self, layer: int, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        flat = output.flatten(0, -2)
-        if len(self.ones) != len(flat):
-            self._allocate(flat)
-        over_zero = torch.zeros(flat.shape[1], device=flat.device)
-        activation_sum = torch.zeros(flat.shape[1], device=flat.device)
-        for block in flat.split(len(self.positive)):
-            positive, ones = self.positive[: len(block)], self.ones[: len(block)]
-            torch.gt(block, 0, out=positive)
-            over_zero.addmv_(positive.T, ones)
-            activation_sum.add_(self._sum(block))
-        self.batch["over_zero", layer] = over_zero
-        self.batch["activation_sum", layer] = activation_sum
-
-    def _allocate(self, flat: torch.Tensor) -> None:
-        """Buffers for a batch of this size; on the CPU for a block of it that stays in the cache."""
-        tokens, neurons = flat.shape
-        if tokens >= EXACT_TOKENS:
-            raise EngineError(f"a batch of {tokens} tokens cannot be counted exactly. Lower the model's batch_size.")
-        fitting = max(BLOCK * torch.get_num_threads() // neurons, 1)
-        rows = min(tokens, fitting) if flat.device.type == "cpu" else tokens
-        self.positive = torch.empty(rows, neurons, device=flat.device)
-        self.ones = torch.ones(tokens, device=flat.device)
-
-    def _product(self, layer: int, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self.batch["product_sum", layer] = self._sum(inputs[0].flatten(0, -2))
-
-    def _sum(self, flat: torch.Tensor) -> torch.Tensor:
-        """Sum over tokens in float32."""
-        if flat.dtype != torch.float32:
-            return flat.sum(0, dtype=torch.float32)
-        return self.ones[: len(flat)] @ flat  # a product with ones is faster than a sum
-
-    def collect(self, tokens: int) -> None:
-        """Add what the hooks left of one batch; every layer must have left something."""
-        layers = range(self.engine.shape[0])
-        sums = ["over_zero", "activation_sum"] + ["product_sum"] * self.engine.layout.gated
-        if len(self.batch) != len(layers) * len(sums):
-            raise EngineError("a layer was not recorded: the model did not call the modules that its layout names")
-        for name in sums:
-            stacked = torch.stack([self.batch[name, layer] for layer in layers])
-            total = getattr(self, name)
-            total.add_(stacked.cpu().to(total.dtype))
-        self.tokens += tokens
-        self.batch.clear()
-
-    def counts(self) -> ActivationCounts:
-        """The result, checked for impossible values."""
-        product = self.product_sum if self.engine.layout.gated else self.activation_sum
-        counts = ActivationCounts(self.over_zero.numpy(), self.activation_sum.numpy(), product.numpy(), self.tokens)
-        try:
-            counts.check()
-        except ValueError as error:
-            raise EngineError(str(error)) from None
-        return counts
 
 
 class RepetitionPenalty(transformers.LogitsProcessor):

@@ -116,7 +116,7 @@ def compare_with_expectation(
     visible = any(row["change"] > row["tolerance"] for row in rows)
     note = "" if visible else "no edited neuron was active enough on the probe to tell the edit from rounding"
     proof = EffectProof(len(intervention), rows, equal, logits_change, note)
-    _judge(proof)
+    judge(proof, "FFN output")
     return proof
 
 
@@ -138,17 +138,16 @@ def _scale(down: Any, vector: torch.Tensor, changed: torch.Tensor) -> torch.Tens
     return squares.sqrt().clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def _judge(proof: EffectProof) -> None:
-    """Raise unless the proof holds."""
+def judge(proof: EffectProof, what: str) -> None:
+    """Raise unless the proof holds; `what` is the vector that was compared."""
     for row in proof.layers:
         if not row["error"] <= row["tolerance"]:
             raise EngineError(
-                f"the intervention did not take effect as asked: in layer {row['layer']} the FFN output differs "
-                f"from the "
-                f"expected one by {row['error']:.3g} (allowed {row['tolerance']:.3g}; the edit changes it by "
+                f"the intervention did not take effect as asked: in layer {row['layer']} the {what} differs "
+                f"from the expected one by {row['error']:.3g} (allowed {row['tolerance']:.3g}; the edit changes it by "
                 f"{row['change']:.3g})."
             )
     if not proof.unedited_layers_equal:
-        raise EngineError("the intervention changed FFN outputs before the first edited layer.")
+        raise EngineError(f"the intervention changed the {what} of a layer before the first edited one.")
     if proof.logits_change == 0 and any(row["change"] > row["tolerance"] for row in proof.layers):
-        raise EngineError("the intervention changed FFN outputs, but not the logits.")
+        raise EngineError(f"the intervention changed the {what}, but not the logits.")

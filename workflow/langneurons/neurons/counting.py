@@ -25,10 +25,19 @@ class ActivationCounts:
     """int64 `[layer, neuron]`: the part of `over_zero` from every other window; None in published recordings."""
     half_tokens: int = 0
     """Tokens of that half."""
+    quarter_over_zero: np.ndarray | None = None
+    """int64 `[layer, neuron]`: the part of `half_over_zero` from every other of its windows, where that was kept."""
+    quarter_tokens: int = 0
+    """Tokens of that quarter."""
+    hidden_sum: np.ndarray | None = None
+    """float64 `[layer, d_model]`: sum of the hidden state after each layer; None in published recordings."""
 
     def check(self) -> None:
         """Raise UserError if the counts cannot be true."""
-        arrays = (self.over_zero, self.activation_sum, self.product_sum, self.half_over_zero)
+        arrays = (
+            *(self.over_zero, self.activation_sum, self.product_sum),
+            *(self.half_over_zero, self.quarter_over_zero),
+        )
         shapes = {array.shape for array in arrays if array is not None}
         if len(shapes) != 1:
             raise UserError(f"the arrays have different shapes: {sorted(shapes)}")
@@ -38,9 +47,14 @@ class ActivationCounts:
             raise UserError(
                 f"counts reach from {self.over_zero.min()} to {self.over_zero.max()} for {self.tokens} tokens"
             )
-        for half in self.halves() or ():
-            if half.tokens < 1 or half.over_zero.min(initial=0) < 0 or half.over_zero.max(initial=0) > half.tokens:
-                raise UserError(f"the counts of half of the windows are not possible for its {half.tokens} tokens")
+        for part in (*(self.halves() or ()), *self.budgets().values()):
+            if part.tokens < 1 or part.over_zero.min(initial=0) < 0 or part.over_zero.max(initial=0) > part.tokens:
+                raise UserError(f"the counts of a part of the windows are not possible for its {part.tokens} tokens")
+        if self.hidden_sum is not None and not np.isfinite(self.hidden_sum).all():
+            raise UserError(
+                "hidden states are NaN or infinite. Record in a wider number format, such as dtype: bfloat16 or "
+                "float32."
+            )
         for name in ("activation_sum", "product_sum"):
             values = getattr(self, name)
             broken = np.zeros(0, dtype=bool) if values is None else ~np.isfinite(values)
@@ -61,17 +75,31 @@ class ActivationCounts:
             other[0], None, None, other[1]
         )
 
+    def budgets(self) -> dict[str, ActivationCounts]:
+        """The counts of a quarter and of half of the windows, without sums: what less text would have given."""
+        parts = {
+            "1/4": (self.quarter_over_zero, self.quarter_tokens),
+            "1/2": (self.half_over_zero, self.half_tokens),
+        }
+        return {
+            share: ActivationCounts(over_zero, None, None, tokens)
+            for share, (over_zero, tokens) in parts.items()
+            if over_zero is not None
+        }
+
     def probability(self) -> np.ndarray:
         """Activation probability, float32 `[layer, neuron]`: the share of tokens with an activation above zero."""
         return (self.over_zero.astype(np.float32) / np.float32(self.tokens)).astype(np.float32)
 
 
 def join_halves(first: ActivationCounts, second: ActivationCounts) -> ActivationCounts:
-    """Add up two recordings with sums, of one half of the windows each; the counts of the first are kept beside."""
+    """Add up two recordings with sums, of one half of the windows each; the counts of the first are kept beside, and
+    those of its own first half as a quarter."""
     assert first.activation_sum is not None
     assert second.activation_sum is not None
     assert first.product_sum is not None
     assert second.product_sum is not None
+    hidden = first.hidden_sum, second.hidden_sum
     return ActivationCounts(
         over_zero=first.over_zero + second.over_zero,
         activation_sum=first.activation_sum + second.activation_sum,
@@ -79,4 +107,7 @@ def join_halves(first: ActivationCounts, second: ActivationCounts) -> Activation
         tokens=first.tokens + second.tokens,
         half_over_zero=first.over_zero,
         half_tokens=first.tokens,
+        quarter_over_zero=first.half_over_zero,
+        quarter_tokens=first.half_tokens,
+        hidden_sum=None if hidden[0] is None or hidden[1] is None else hidden[0] + hidden[1],
     )

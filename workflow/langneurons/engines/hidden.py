@@ -1,0 +1,95 @@
+"""The hidden states between layers, and the proof that a shift of them took effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from langneurons.engines.base import EffectProof
+from langneurons.engines.proof import ROUNDING, judge
+from langneurons.interventions import Intervention
+
+
+def hidden_of(output: Any) -> torch.Tensor:
+    """The hidden state that a layer returned, `[row, position, d_model]`; some families return it first in a tuple."""
+    hidden: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def with_hidden(output: Any, hidden: torch.Tensor) -> Any:
+    """What a layer returned, with another hidden state."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+class HiddenCapture:
+    """Hidden states of one forward pass: as each layer returned them before any edit, and as the next one received
+    them."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        self.layers = layers
+        self.returned: dict[int, torch.Tensor] = {}
+        self.received: dict[int, torch.Tensor] = {}
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hook all layers. What a layer returns is seen before the hooks that edit it."""
+        with ExitStack() as stack:
+            for number, layer in enumerate(self.layers):
+                stack.callback(layer.register_forward_hook(self._keep_output(number), prepend=True).remove)
+                if number:
+                    hook = self._keep_input(number - 1)
+                    stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            yield
+
+    def _keep_output(self, layer: int) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            self.returned[layer] = hidden_of(output).detach().clone()
+
+        return hook
+
+    def _keep_input(self, layer: int) -> Any:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], options: dict[str, Any]) -> None:
+            self.received[layer] = (inputs[0] if inputs else options["hidden_states"]).detach().clone()
+
+        return hook
+
+
+def compare_hidden(
+    intervention: Intervention, baseline: HiddenCapture, edited: HiddenCapture, logits_change: float
+) -> EffectProof:
+    """Compare the hidden states that layers received with what the intervention says.
+
+    The layer after an edited one must receive `keep * h + fill` of what the edited layer returned; errors and changes
+    are relative to the largest entry of each position. After the last layer only the logits can tell.
+
+    Raises:
+        EngineError: naming the layer and the difference.
+    """
+    edits = intervention.by_layer()
+    rows = []
+    for layer, (dimensions, keep, fill) in edits.items():
+        before = edited.returned[layer].double().cpu()
+        expected = before.clone()
+        expected[..., dimensions] = before[..., dimensions] * torch.from_numpy(keep) + torch.from_numpy(fill)
+        scale = (before.abs() + expected.abs()).amax(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        received = edited.received.get(layer)
+        error = torch.zeros(1) if received is None else (received.double().cpu() - expected).abs() / scale
+        rows.append(
+            {
+                "layer": layer,
+                "error": error.max().item(),
+                "change": ((expected - before).abs() / scale).max().item(),
+                "tolerance": ROUNDING * torch.finfo(edited.returned[layer].dtype).eps,
+            }
+        )
+    first = min(edits)
+    equal = all(torch.equal(baseline.returned[layer], edited.returned[layer]) for layer in range(first + 1))
+    visible = any(row["change"] > row["tolerance"] for row in rows)
+    note = "" if visible else "the shift is too small on the probe to tell it from rounding"
+    proof = EffectProof(len(intervention), rows, equal, logits_change, note)
+    judge(proof, "hidden state")
+    return proof

@@ -1,0 +1,36 @@
+"""Record the mean activation of each FFN neuron on single sentences of one language."""
+
+import argparse
+import json
+
+from langneurons import __version__, artifacts
+from langneurons.corpus.sentences import find_sentences
+from langneurons.engines import load_engine
+from langneurons.errors import run
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=json.loads, required=True, help="engine, model, revision and dtype, JSON")
+    parser.add_argument("--gpus", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=32, help="windows per batch")
+    parser.add_argument("--tokens", required=True, help="packed windows")
+    parser.add_argument("--sentences", type=int, required=True, help="how many")
+    parser.add_argument("--output", required=True, help="means by sentence, safetensors")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    tokens = artifacts.read_tokens(args.tokens)
+    engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, batch_size=args.batch_size)
+    language = tokens.metadata["language"]
+    sentences = find_sentences(tokens.windows, lambda token: engine.decode([token]), args.sentences, language)
+    means = engine.sentence_means(tokens.windows, sentences)
+    metadata = {**engine.description, **args.model, "langneurons": __version__, "text": tokens.metadata}
+    artifacts.write_sentences(args.output, means, metadata | {"language": language})
+
+
+if __name__ == "__main__":
+    run(main)
