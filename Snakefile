@@ -25,6 +25,7 @@ include: "rules/neurons.smk"
 include: "rules/perturbations.smk"
 include: "rules/perplexity.smk"
 include: "rules/generation.smk"
+include: "rules/effects.smk"
 include: "rules/audit.smk"
 include: "rules/report.smk"
 

@@ -2,14 +2,15 @@
 Activations: how often and how strongly every FFN neuron is active on each language.
 
 REQUIRED INPUTS: results/<model>/tokens/<language>.<split>.safetensors
-OUTPUTS: results/<model>/activations/<language>.safetensors
+OUTPUTS: results/<model>/activations/<language>.safetensors;
+    results/<model>/sentences/<language>.safetensors, for methods that compare single sentences
 """
 
 
 rule record_activations:
     """
     Run one model over one language's windows and record, for every FFN neuron, on how many tokens its activation is above
-    zero, and the sums of its activation and of its product with the up projection.
+    zero, the sums of its activation and of its product with the up projection, and the sum of the hidden states.
     """
     input:
         tokens=f"results/{{model}}/tokens/{{language}}.{config['recording']['split']}.safetensors",
@@ -42,6 +43,48 @@ rule record_activations:
             --threads {threads} \
             --batch-size {resources.batch_size} \
             --tokens {input.tokens:q} \
+            --output {output:q} \
+            2>&1 | tee {log:q}
+        """
+
+
+rule record_sentences:
+    """
+    Run one model over sentences of one language and record every FFN neuron's mean activation on each.
+    """
+    input:
+        tokens=f"results/{{model}}/tokens/{{language}}.{config['recording']['split']}.safetensors",
+        model=model_files,
+        script=script("record_sentences"),
+        code=ENGINE_CODE + code("corpus/sentences.py", "neurons/sentences.py"),
+    output:
+        "results/{model}/sentences/{language}.safetensors",
+    log:
+        "results/logs/record_sentences/{model}.{language}.log",
+    benchmark:
+        "results/timings/record_sentences/{model}.{language}.tsv"
+    wildcard_constraints:
+        model=OWN,
+    conda:
+        "../envs/hf.yaml"
+    threads: machine("threads")
+    resources:
+        gpu=machine("gpus"),
+        batch_size=machine("batch_size"),
+    params:
+        model=engine_params,
+        sentences=config["identification"]["sentences"],
+    message:
+        "Record {wildcards.model} on sentences in {wildcards.language}."
+    shell:
+        r"""
+        python {input.script:q} \
+            --model {params.model:q} \
+            --gpus {resources.gpu} \
+            --threads {threads} \
+            --batch-size {resources.batch_size} \
+            --tokens {input.tokens:q} \
+            --sentences {params.sentences} \
             --output {output:q} \
             2>&1 | tee {log:q}
         """

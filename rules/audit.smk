@@ -35,7 +35,7 @@ rule audit_results:
         "../envs/analysis.yaml"
     params:
         contents=lambda wildcards: experiment.canonical(CONTENTS[wildcards.model]),
-        perturbations=constant(experiment.describe_all(config)),
+        perturbations=constant(variants.describe_all(config)),
         languages=LANGUAGES,
         identification=constant(config["identification"]),
     message:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'workflow'))}; ")
 
 from langneurons import config as experiment
+from langneurons import variants
 from langneurons.errors import UserError
 from langneurons.validation import validate
 
@@ -23,7 +24,11 @@ except UserError as error:
 
 MODELS = config["run"]["models"]
 LANGUAGES = config["run"]["languages"]
-PERTURBATIONS = experiment.perturbations(config)
+PERTURBATIONS = variants.perturbations(config)
+EDITS = [name for name in PERTURBATIONS if name != variants.BASELINE]
+READ = variants.perturbations(config, variants.PERPLEXITY)
+SELECTIONS = variants.run_selections(config)
+RELEVANCE = config["metrics"]["relevance"] or {"gpus": 0, "threads": 1, "batch_size": 1}
 CONTENTS = {model: experiment.contents(config, model) for model in config["models"]}
 
 
@@ -60,26 +65,37 @@ def answers_of(model):
     )
 
 
-def combinations():
-    """Every model x perturbation x language that the run measures."""
-    windows = expand(
+def windows_of(model):
+    """The scored windows of a model, by perturbation, then language."""
+    return expand(
         "results/{model}/perplexity/{perturbation}/{language}.parquet",
-        model=[model for model in MODELS if CONTENTS[model]["read"]],
-        perturbation=PERTURBATIONS,
+        model=model,
+        perturbation=CONTENTS[model]["read"],
         language=LANGUAGES,
     )
-    return windows + [file for model in MODELS for file in answers_of(model)]
+
+
+def combinations():
+    """Every model x perturbation x language that the run measures."""
+    return [file for model in MODELS for file in [*windows_of(model), *answers_of(model)]]
+
+
+def metrics(model, *names):
+    """What there is of a model's metrics, among these."""
+    there = {"perplexity": CONTENTS[model]["read"], "text": CONTENTS[model]["answered"]}
+    there["relevance"] = config["metrics"]["relevance"] and there["text"]
+    there["effects"] = there["text"]
+    there["stop_words"] = there["text"]
+    there["stability"] = not CONTENTS[model]["published"]
+    return [f"results/{model}/metrics/{name}.parquet" for name in names if there[name]]
 
 
 def measurements(model):
     """What the tables show of a model: all of its measurements, or what its published files hold."""
     there = CONTENTS[model]
     files = expand("neurons/{method}.parquet", method=there["methods"])
-    files += ["metrics/perplexity.parquet"] if there["read"] else []
-    files += ["metrics/text.parquet"] if there["answered"] else []
-    if there["read"]:
-        files += [f"effects/{name}.json" for name in PERTURBATIONS if name != experiment.BASELINE]
-    return recordings(model) + [f"results/{model}/{file}" for file in files]
+    files += [] if there["published"] else [f"effects/{name}.json" for name in EDITS]
+    return recordings(model) + metrics(model, "perplexity", "text") + [f"results/{model}/{file}" for file in files]
 
 
 # -- code as input: an edited module makes the rules stale whose numbers it determines ---------------------------------
@@ -103,7 +119,9 @@ def code(*modules):
 ENGINE_CODE = code(
     "engines/base.py",
     "engines/hf.py",
+    "engines/hidden.py",
     "engines/proof.py",
+    "engines/recording.py",
     "interventions.py",
     "models/layouts.py",
     "models/loading.py",
@@ -111,6 +129,13 @@ ENGINE_CODE = code(
 )
 CORPUS_CODE = code("corpus/sources.py", "corpus/windows.py")
 PUBLISHED_CODE = code("published/files.py")
+TEXT_CODE = code(
+    "metrics/text.py",
+    "metrics/language.py",
+    "metrics/words.py",
+    "metrics/copying.py",
+    "metrics/degeneration.py",
+)
 
 
 # -- what a job depends on and needs, by its wildcards ------------------------------------------------------------------
@@ -188,6 +213,27 @@ def recordings(model):
     """The recordings of a model, by language; none of a published one without them."""
     languages = LANGUAGES if CONTENTS[model]["recorded"] else []
     return expand("results/{model}/activations/{language}.safetensors", model=model, language=languages)
+
+
+def sentences_of(model, selection):
+    """The recorded sentences that a selection needs, by language; none for a method that needs only counts and sums."""
+    needed = SELECTIONS[selection]["method"] in variants.SENTENCE_METHODS
+    if needed and CONTENTS[model]["published"]:
+        raise WorkflowError(
+            f"config key 'identification.method': {SELECTIONS[selection]['method']} compares sentences, but of {model} there "
+            "are only published recordings. Choose lape or lape-bonus."
+        )
+    languages = LANGUAGES if needed else []
+    return expand("results/{model}/sentences/{language}.safetensors", model=model, language=languages)
+
+
+def method_options(method):
+    """Options of the one method that has them, so that changing them reruns no other."""
+    settings = config["identification"]
+    if method == "lape-bonus":
+        return f"--bonus {settings['bonus']}"
+    number = settings["neurons_per_language"]
+    return "" if method == "lape" or number is None else f"--neurons-per-language {number}"
 
 
 def engine_params(wildcards):

@@ -4,11 +4,14 @@ Generation: how the model answers questions in every language under each perturb
 REQUIRED INPUTS: results/<model>/perturbations/<perturbation>.parquet; question files;
     results/<model>/tokens/<language>.<split>.safetensors, on which each perturbation is proved.
 OUTPUTS: results/<model>/generations/<perturbation>/<language>.jsonl, one answer per line;
-    results/<model>/metrics/text.parquet, every answer measured.
+    results/<model>/effects/<perturbation>.json, the proof that it took effect, where no perplexity is measured under it;
+    results/<model>/metrics/text.parquet, every answer measured;
+    results/<model>/metrics/stop_words.parquet, stop words of every list in answers of every language;
+    results/<model>/metrics/relevance.parquet, where the config names a model that judges answers.
 """
 
 # One job per perturbation family, as for perplexity.
-for job in experiment.jobs(config):
+for job in variants.jobs(config, variants.ANSWERS):
 
     rule:
         """
@@ -31,10 +34,14 @@ for job in experiment.jobs(config):
             script=script("generate_text"),
             code=ENGINE_CODE + code("corpus/prompts.py"),
         output:
-            expand(
+            answers=expand(
                 "results/{{model}}/generations/{perturbation}/{language}.jsonl",
                 perturbation=job.members,
                 language=LANGUAGES,
+            ),
+            effects=expand(
+                "results/{{model}}/effects/{perturbation}.json",
+                perturbation=[name for name in job.edits if name not in READ],
             ),
         log:
             f"results/logs/generate_text/{{model}}.{job.name}.log",
@@ -68,22 +75,25 @@ for job in experiment.jobs(config):
                 --prompts {input.prompts:q} \
                 --settings {params.settings:q} \
                 --seed {params.seed} \
-                --outputs {output:q} \
+                --outputs {output.answers:q} \
+                --output-effects {output.effects:q} \
                 2>&1 | tee {log:q}
             """
 
 
 rule score_text:
     """
-    Measure every answer of one model: length, stop words, output language, sameness with the baseline.
+    Measure every answer of one model: output language by two identifiers, length, stop words, copying of the question,
+    repetition, sameness with the baseline.
     """
     input:
         generations=lambda wildcards: answers_of(wildcards.model),
         lists=experiment.stop_word_files(config),
         script=script("score_text"),
-        code=code("metrics/text.py", "metrics/language.py"),
+        code=TEXT_CODE,
     output:
-        "results/{model}/metrics/text.parquet",
+        text="results/{model}/metrics/text.parquet",
+        stop_words="results/{model}/metrics/stop_words.parquet",
     log:
         "results/logs/score_text/{model}.log",
     benchmark:
@@ -94,6 +104,8 @@ rule score_text:
         perturbations=lambda wildcards: CONTENTS[wildcards.model]["answered"],
         languages=LANGUAGES,
         stop_words=constant(config["metrics"]["stop_words"]),
+        identifiers=config["metrics"]["identifiers"],
+        threshold=config["metrics"]["confidence"],
     message:
         "Measure the answers of {wildcards.model}."
     shell:
@@ -103,6 +115,48 @@ rule score_text:
             --languages {params.languages:q} \
             --generations {input.generations:q} \
             --stop-words {params.stop_words:q} \
+            --identifiers {params.identifiers:q} \
+            --threshold {params.threshold} \
+            --output {output.text:q} \
+            --output-matrix {output.stop_words:q} \
+            2>&1 | tee {log:q}
+        """
+
+
+rule score_relevance:
+    """
+    Score how well each answer of one model addresses its question: by the similarity of their embeddings, or by a model
+    that judges.
+    """
+    input:
+        text="results/{model}/metrics/text.parquet",
+        scorer=or_workflow_error(experiment.relevance_files, config),
+        script=script("score_relevance"),
+        code=code("models/relevance.py", "models/layouts.py", "models/folders.py"),
+    output:
+        "results/{model}/metrics/relevance.parquet",
+    log:
+        "results/logs/score_relevance/{model}.log",
+    benchmark:
+        "results/timings/score_relevance/{model}.tsv"
+    conda:
+        "../envs/hf.yaml"
+    threads: RELEVANCE["threads"]
+    resources:
+        gpu=RELEVANCE["gpus"],
+        batch_size=RELEVANCE["batch_size"],
+    params:
+        settings=constant(experiment.relevance_settings(config)),
+    message:
+        "Score how well the answers of {wildcards.model} address the questions."
+    shell:
+        r"""
+        python {input.script:q} \
+            --settings {params.settings:q} \
+            --text {input.text:q} \
+            --gpus {resources.gpu} \
+            --threads {threads} \
+            --batch-size {resources.batch_size} \
             --output {output:q} \
             2>&1 | tee {log:q}
         """

@@ -30,7 +30,7 @@ rule train_demo_model:
         settings=lambda wildcards: experiment.canonical(experiment.training_settings(config, wildcards.model)),
         sources=lambda wildcards: experiment.canonical(experiment.training_sources(config, wildcards.model)),
         share=constant(config["corpora"]["share"]),
-        seed=config["seed"],
+        seed=lambda wildcards: experiment.training_seed(config, wildcards.model),
         folder=lambda wildcards: f"results/{wildcards.model}/model",
     message:
         "Train {wildcards.model} from scratch."

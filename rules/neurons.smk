@@ -1,7 +1,8 @@
 """
 Neurons: which of them are specific to a language.
 
-REQUIRED INPUTS: results/<model>/activations/<language>.safetensors of all languages; the selection is joint.
+REQUIRED INPUTS: results/<model>/activations/<language>.safetensors of all languages, since the selection is joint; for
+    methods that compare single sentences also results/<model>/sentences/<language>.safetensors
 OUTPUTS: results/<model>/neurons/<method>.parquet and .json; on request, the same neurons for other programs as
     results/<model>/neurons/<method>.pth (a mask in the published format) and .csv
 """
@@ -9,13 +10,23 @@ OUTPUTS: results/<model>/neurons/<method>.parquet and .json; on request, the sam
 
 rule identify_neurons:
     """
-    Select one model's neurons with the lowest entropy of their activation probabilities across languages (LAPE), among those
-    whose probability exceeds the bar in some language; a neuron belongs to every language in which it does.
+    Select one model's language-specific neurons. By LAPE: those with the lowest entropy of their activation probabilities
+    across languages, among those whose probability exceeds the bar in some language; a neuron belongs to every language in
+    which it does. By other methods: for each language as many, ranked by the method's score.
     """
     input:
         activations=expand("results/{{model}}/activations/{language}.safetensors", language=LANGUAGES),
+        sentences=lambda wildcards: sentences_of(wildcards.model, wildcards.method),
         script=script("identify_neurons"),
-        code=code("neurons/lape.py", "neurons/counting.py"),
+        code=code(
+            "neurons/methods.py",
+            "neurons/lape.py",
+            "neurons/difference.py",
+            "neurons/precision.py",
+            "neurons/probe.py",
+            "neurons/counting.py",
+            "neurons/sentences.py",
+        ),
     output:
         neurons="results/{model}/neurons/{method}.parquet",
         summary="results/{model}/neurons/{method}.json",
@@ -24,20 +35,25 @@ rule identify_neurons:
     benchmark:
         "results/timings/identify_neurons/{model}.{method}.tsv"
     wildcard_constraints:
-        method=one_of(experiment.own_selections(config)),
+        method=one_of(SELECTIONS),
     conda:
         "../envs/analysis.yaml"
     params:
-        top_rate=lambda wildcards: experiment.selection_rate(config, wildcards.method),
+        method=lambda wildcards: SELECTIONS[wildcards.method]["method"],
+        top_rate=lambda wildcards: SELECTIONS[wildcards.method]["top_rate"],
         activation_percentile=config["identification"]["activation_percentile"],
+        options=lambda wildcards: method_options(SELECTIONS[wildcards.method]["method"]),
     message:
         "Identify the language-specific neurons of {wildcards.model} ({wildcards.method})."
     shell:
         r"""
         python {input.script:q} \
+            --method {params.method} \
             --activations {input.activations:q} \
+            --sentences {input.sentences:q} \
             --top-rate {params.top_rate} \
             --activation-percentile {params.activation_percentile} \
+            {params.options} \
             --output-neurons {output.neurons:q} \
             --output-summary {output.summary:q} \
             2>&1 | tee {log:q}
@@ -62,7 +78,7 @@ rule export_neurons:
     benchmark:
         "results/timings/export_neurons/{model}.{method}.tsv"
     wildcard_constraints:
-        method=one_of([*experiment.own_selections(config), experiment.PUBLISHED]),
+        method=one_of([*SELECTIONS, experiment.PUBLISHED]),
     conda:
         "../envs/hf.yaml"
     params:

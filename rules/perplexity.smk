@@ -8,7 +8,7 @@ OUTPUTS: results/<model>/perplexity/<perturbation>/<language>.parquet, one row p
 """
 
 # One job per perturbation family: the model is loaded once, and what goes stale together is computed together.
-for job in experiment.jobs(config):
+for job in variants.jobs(config, variants.PERPLEXITY):
 
     rule:
         """
@@ -73,11 +73,7 @@ rule score_perplexity:
     Gather one model's windows of all perturbations and languages.
     """
     input:
-        windows=expand(
-            "results/{{model}}/perplexity/{perturbation}/{language}.parquet",
-            perturbation=PERTURBATIONS,
-            language=LANGUAGES,
-        ),
+        windows=lambda wildcards: windows_of(wildcards.model),
         script=script("score_perplexity"),
     output:
         "results/{model}/metrics/perplexity.parquet",
@@ -90,7 +86,7 @@ rule score_perplexity:
     conda:
         "../envs/analysis.yaml"
     params:
-        perturbations=PERTURBATIONS,
+        perturbations=READ,
         languages=LANGUAGES,
     message:
         "Gather the perplexities of {wildcards.model}."

@@ -1,49 +1,57 @@
 """
 Perturbations: which neurons are edited and how, one file per perturbation.
 
-REQUIRED INPUTS: results/<model>/neurons/<method>.parquet
+REQUIRED INPUTS: results/<model>/neurons/<method>.parquet; for steering and for controls matched on activity also
+    results/<model>/activations/<language>.safetensors of all languages
 OUTPUTS: results/<model>/perturbations/<perturbation>.parquet. The baseline `none` has no file.
 """
 
-for variant in config["run"]["perturbations"]:
+# One job per family: a variant of the config with all values of its sweep.
+for family in variants.families(config):
 
     rule:
         """
-        For each language, switch its neurons off; or, as a control, as many neurons of the same layers drawn at random from
-        outside every language's set.
+        For each language, plan how its neurons are switched off, or on: set to, or raised by, a multiple of their mean
+        activation on that language. As a control, draw as many neurons of the same layers from outside every language's
+        set, or those that are about as often active, for the same edit. For a shift of the residual stream, take the
+        language's mean hidden state minus that of the others.
         """
         name:
-            f"plan_{variant.replace('-', '_')}"
+            f"plan_{variants.identifier(family)}"
         input:
-            neurons=f"results/{{model}}/neurons/{experiment.selection(config, variant)}.parquet",
+            neurons=expand(
+                "results/{{model}}/neurons/{selection}.parquet",
+                selection=variants.plan_selections(config, family),
+            ),
+            activations=expand(
+                "results/{{model}}/activations/{language}.safetensors",
+                language=LANGUAGES if variants.plan_needs_activations(config, family) else [],
+            ),
             script=script("plan_perturbations"),
-            code=code("interventions.py", "neurons/controls.py"),
+            code=code("interventions.py", "planning.py", "neurons/controls.py", "neurons/counting.py"),
         output:
             expand(
                 "results/{{model}}/perturbations/{perturbation}.parquet",
-                perturbation=experiment.member_ids(config, variant),
+                perturbation=[row["id"] for row in variants.plans(config, family)],
             ),
         log:
-            f"results/logs/plan_perturbations/{{model}}.{variant}.log",
+            f"results/logs/plan_perturbations/{{model}}.{family}.log",
         benchmark:
-            f"results/timings/plan_perturbations/{{model}}.{variant}.tsv"
+            f"results/timings/plan_perturbations/{{model}}.{family}.tsv"
         wildcard_constraints:
             model=OWN,
         conda:
             "../envs/analysis.yaml"
         params:
-            kind=config["perturbations"][variant]["kind"],
-            site=config["perturbations"][variant]["site"],
-            members=constant(experiment.describe(config, variant)),
+            members=constant(variants.plans(config, family)),
             seed=config["seed"],
         message:
-            f"Plan the perturbations '{variant}' of {{wildcards.model}}."
+            f"Plan the perturbations '{family}' of {{wildcards.model}}."
         shell:
             r"""
             python {input.script:q} \
                 --neurons {input.neurons:q} \
-                --kind {params.kind} \
-                --site {params.site} \
+                --activations {input.activations:q} \
                 --members {params.members:q} \
                 --seed {params.seed} \
                 --outputs {output:q} \

@@ -66,7 +66,7 @@ rule make_tables:
         languages=LANGUAGES,
         contents=constant({model: CONTENTS[model] for model in MODELS}),
         replicates=constant({model: config["models"][model].get("replicates") for model in MODELS}),
-        perturbations=constant(experiment.describe_all(config)),
+        perturbations=constant(variants.describe_all(config)),
     message:
         "Write the tables."
     shell:

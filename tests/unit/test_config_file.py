@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from langneurons import config as experiment
+from langneurons import variants
 from langneurons.validation import SCHEMA, validate
 
 ROOT = Path(__file__).parents[2]
@@ -57,5 +58,8 @@ def test_written_values_are_the_defaults() -> None:
 def test_default_run() -> None:
     config = validate(yaml.safe_load(TEXT))
     assert config["run"]["languages"] == ["en", "de", "tr"]
-    assert len(experiment.perturbations(config)) == 1 + 3 + 3 * 5 + 3
-    assert experiment.selections(config, "gpt2-demo") == ["lape", "lape-top-0.01"]
+    assert len(variants.perturbations(config)) == 1 + 3 * (1 + 5 + 5 + 3 + 3 * 3 + 1 + 5 + 1)
+    assert experiment.selections(config, "gpt2-demo") == [
+        *("lape", "lape-bonus", "mean-difference", "average-precision", "probe"),
+        *("lape-top-0.01", "lape-top-0.02", "lape-top-0.1"),
+    ]

@@ -62,7 +62,7 @@ def test_everything(files: Path) -> None:
         "recorded": True,
         "methods": ["lape", "published"],
         "mask_languages": ["en", "zh"],
-        "read": False,
+        "read": [],
         "answered": ["none", "deactivate-en", "deactivate-de"],
     }
     assert config.published_files(checked, "theirs")["activations/de"].location == f"{files}/act.de"

@@ -7,18 +7,15 @@ without torch. Every function takes a config that `langneurons.validation.valida
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from langneurons import publications
-from langneurons.errors import UserError
+from langneurons import publications, variants
+from langneurons.errors import ConfigError
 from langneurons.models.folders import check_folder
 from langneurons.publications import PublishedFile
+from langneurons.variants import ANSWERS, PERPLEXITY, Mapping
 
-Mapping = dict[str, Any]
-
-BASELINE = "none"
 PUBLISHED = "published"
 """The source of models that others ran, and the name of the selection that is their neuron mask."""
 SPLITS = ("train", "valid", "test")
@@ -43,41 +40,6 @@ TRAINING_KEYS = (
 )
 MACHINE_KEYS = ("gpus", "threads", "batch_size", "generation_batch_size")
 MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
-
-
-class ConfigError(UserError):
-    """A mistake in the configuration, in one sentence that names the key and the remedy."""
-
-
-@dataclass(frozen=True)
-class Perturbation:
-    """One member of a perturbation family."""
-
-    id: str
-    """`<variant>-<language>` or `<variant>-<language>-<draw>`."""
-    language: str
-    """The language whose neurons (or as many random ones) are edited."""
-    draw: int | None = None
-    """The random draw, from 1."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one job of `measure_perplexity` or `generate_text` covers: a family or a part of it."""
-
-    name: str
-    variant: str
-    members: tuple[str, ...]
-
-    @property
-    def identifier(self) -> str:
-        """The name as part of a rule's name."""
-        return self.name.replace("-", "_")
-
-    @property
-    def edits(self) -> tuple[str, ...]:
-        """The members that edit neurons; none for the baseline."""
-        return () if self.variant == BASELINE else self.members
 
 
 # -- views ------------------------------------------------------------------------------------------------------------
@@ -177,94 +139,33 @@ def window(config: Mapping, model: str) -> int:
     return config["models"][model].get("window", config["corpora"]["window"])
 
 
-def members(config: Mapping, variant: str) -> list[Perturbation]:
-    """The perturbations of a variant, in the order of `run.languages`."""
-    settings = config["perturbations"][variant]
-    languages = config["run"]["languages"]
-    if settings["kind"] == "random":
-        draws = range(1, settings["draws"] + 1)
-        return [
-            Perturbation(f"{variant}-{language}-{draw}", language, draw) for language in languages for draw in draws
-        ]
-    return [Perturbation(f"{variant}-{language}", language) for language in languages]
-
-
-def perturbations(config: Mapping) -> list[str]:
-    """All perturbation ids of the run, the baseline first."""
-    return [BASELINE] + [member.id for variant in config["run"]["perturbations"] for member in members(config, variant)]
-
-
-def jobs(config: Mapping) -> list[Job]:
-    """The jobs that measure the run's perturbations: one per family, or several with `perturbations_per_job`."""
-    result = [Job(BASELINE, BASELINE, (BASELINE,))]
-    for variant in config["run"]["perturbations"]:
-        ids = tuple(member.id for member in members(config, variant))
-        size = config["perturbations_per_job"] or len(ids)
-        parts = [ids[start : start + size] for start in range(0, len(ids), size)]
-        for number, part in enumerate(parts, 1):
-            name = variant if len(parts) == 1 else f"{variant}-part-{number}"
-            result.append(Job(name, variant, part))
-    return result
-
-
-def selection(config: Mapping, variant: str) -> str:
-    """Name of the neuron selection that a variant uses: the method, with the rate where it is the variant's own."""
-    method = config["identification"]["method"]
-    rate = config["perturbations"][variant].get("top_rate")
-    return method if rate in (None, config["identification"]["top_rate"]) else f"{method}-top-{rate:g}"
-
-
-def own_selections(config: Mapping) -> list[str]:
-    """All neuron selections that the run's own models need, the default first."""
-    names = [config["identification"]["method"]]
-    names += [selection(config, variant) for variant in config["run"]["perturbations"]]
-    return list(dict.fromkeys(names))
-
-
 def selections(config: Mapping, model: str) -> list[str]:
     """The neuron selections of a model, the default first: of a published one what its files allow."""
     if model in own_models(config):
-        return own_selections(config)
+        return list(variants.run_selections(config))
     settings = config["models"][model]
     return [config["identification"]["method"]] * ("activations" in settings) + [PUBLISHED] * ("masks" in settings)
-
-
-def selection_rate(config: Mapping, name: str) -> float:
-    """The share of all neurons that a selection takes."""
-    own = {selection(config, variant): variant for variant in config["run"]["perturbations"]}
-    default = config["identification"]["top_rate"]
-    return config["perturbations"][own[name]].get("top_rate", default) if name in own else default
-
-
-def member_ids(config: Mapping, variant: str) -> list[str]:
-    """The perturbation ids of a variant."""
-    return [member.id for member in members(config, variant)]
-
-
-def describe(config: Mapping, variant: str) -> list[Mapping]:
-    """What each perturbation of a variant is, for the jobs that plan it and the tables that show it."""
-    kind = config["perturbations"][variant]["kind"]
-    return [{**asdict(member), "variant": variant, "kind": kind} for member in members(config, variant)]
 
 
 def contents(config: Mapping, model: str) -> Mapping:
     """What there is of a model in this run: everything of an own one, of a published one what its files hold."""
     own = model in own_models(config)
     settings = config["models"][model]
-    published = [row["id"] for row in describe_all(config) if row["variant"] in settings.get("generations", {})]
+    described = variants.describe_all(config)
+    published = [row["id"] for row in described if row["variant"] in settings.get("generations", {})]
     return {
         "published": not own,
         "recorded": own or "activations" in settings,
         "methods": selections(config, model),
         "mask_languages": settings.get("masks", {}).get("languages", []),
-        "read": own,
-        "answered": perturbations(config) if own else published,
+        "read": variants.perturbations(config, PERPLEXITY) if own else [],
+        "answered": variants.perturbations(config, ANSWERS) if own else published,
     }
 
 
 def answers(config: Mapping, model: str) -> dict[tuple[str, str], PublishedFile]:
     """The published generations of a model, by perturbation and language of the prompts."""
-    return publications.generation_files(config, model, describe_all(config))
+    return publications.generation_files(config, model, variants.describe_all(config))
 
 
 def published_files(config: Mapping, model: str) -> dict[str, PublishedFile]:
@@ -272,12 +173,6 @@ def published_files(config: Mapping, model: str) -> dict[str, PublishedFile]:
     mask = publications.mask_file(config, model)
     files = [*publications.activation_files(config, model).values(), *answers(config, model).values()]
     return {file.name: file for file in [*files, *([mask] if mask else [])]}
-
-
-def describe_all(config: Mapping) -> list[Mapping]:
-    """What each perturbation of the run is, the baseline first."""
-    baseline = {"id": BASELINE, "language": None, "draw": None, "variant": BASELINE, "kind": BASELINE}
-    return [baseline] + [row for variant in config["run"]["perturbations"] for row in describe(config, variant)]
 
 
 # -- what changes a job's numbers, and nothing else -------------------------------------------------------------------
@@ -297,6 +192,11 @@ def engine_settings(config: Mapping, model: str) -> Mapping:
 def training_settings(config: Mapping, model: str) -> Mapping:
     """Size and training of a demo model."""
     return {key: config["models"][model][key] for key in TRAINING_KEYS}
+
+
+def training_seed(config: Mapping, model: str) -> int:
+    """The seed of a demo model's training: its own, or the run's."""
+    return int((config["models"][model]["training_seeds"] or [config["seed"]])[0])
 
 
 def training_sources(config: Mapping, model: str) -> Mapping:
@@ -326,6 +226,20 @@ def reported(config: Mapping) -> Mapping:
         unused |= {"seed", "corpora", "recording", "perplexity", "generation"}  # no model runs
     kept = {key: value for key, value in config.items() if key not in unused}
     return {**kept, "models": models, "perturbations": variants}
+
+
+def relevance_settings(config: Mapping) -> Mapping:
+    """What scores the relevance of answers, without settings of the machine; empty if nothing does."""
+    settings = config["metrics"]["relevance"] or {}
+    return {key: value for key, value in settings.items() if key not in MACHINE_KEYS}
+
+
+def relevance_files(config: Mapping) -> list[str]:
+    """The files of a local model that scores relevance; none for a hub id."""
+    folder = Path((config["metrics"]["relevance"] or {}).get("path", ""))
+    if not folder.is_dir() or folder == Path():
+        return []
+    return sorted(str(path) for path in folder.rglob("*") if path.suffix in MODEL_SUFFIXES)
 
 
 def demo_models(config: Mapping) -> list[str]:

@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Bad input. The message names the key, file or language, what was expected and what to do."""
 
 
+class ConfigError(UserError):
+    """A mistake in the configuration, in one sentence that names the key and the remedy."""
+
+
 class CorpusError(UserError):
     """Text that cannot be used, with the file and the remedy."""
 

@@ -16,15 +16,10 @@ from typing import Any
 import jsonschema
 import yaml
 
+from langneurons import sweeps
 from langneurons.config import (
-    BASELINE,
-    ConfigError,
-    Mapping,
     corpus,
-    describe_all,
     embedded_languages,
-    jobs,
-    members,
     model_files,
     own_models,
     prompt_path,
@@ -32,8 +27,10 @@ from langneurons.config import (
     source_files,
 )
 from langneurons.corpus.prompts import read_prompts
+from langneurons.errors import ConfigError
 from langneurons.publications import check_files
 from langneurons.report.references import references
+from langneurons.variants import ANSWERS, BASELINE, PERPLEXITY, Mapping, describe_all, jobs, perturbations
 
 YAML_TYPES = {
     "object": "a mapping (key: value)",
@@ -49,7 +46,7 @@ SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 
 
 def validate(config: Mapping) -> Mapping:
-    """Return the configuration with all defaults filled in.
+    """Return the configuration with all defaults filled in and all sweeps expanded.
 
     Raises:
         UserError: naming the key, what was expected and what to do.
@@ -63,6 +60,7 @@ def validate(config: Mapping) -> Mapping:
         raise ConfigError(_explain(errors[0]))
     config = _with_defaults(config, schema, schema)
     _fill_folder(config)
+    sweeps.expand(config)
     _cross_check(config)
     return config
 
@@ -90,7 +88,7 @@ def _fill_folder(config: Mapping) -> None:
     config["models"] |= {name: filled(config["models"][name], f"models.{name}") for name in chosen}
     config["corpora"] = filled(config["corpora"], "corpora")
     config["generation"]["prompts"] = filled(config["generation"]["prompts"], "generation.prompts")
-    config["metrics"]["stop_words"] = filled(config["metrics"]["stop_words"], "metrics.stop_words")
+    config["metrics"] = filled(config["metrics"], "metrics")
 
 
 def _check_keys(value: Any, path: str = "") -> None:
@@ -214,16 +212,26 @@ def _cross_check(config: Mapping) -> None:
                 f"config key 'metrics.stop_words.{language}': the file '{words}' does not exist. Correct the path, "
                 "which is relative to the folder in which snakemake runs, or name the code of a list of stopwordsiso."
             )
-    ids = [member.id for variant in run["perturbations"] for member in members(config, variant)]
+    for variant in run["perturbations"]:
+        for target in config["perturbations"][variant].get("targets") or ():
+            if target not in run["languages"]:
+                raise ConfigError(
+                    f"config key 'perturbations.{variant}.targets' names '{target}', whose activations are not "
+                    "recorded. Add it to 'run.languages'."
+                )
+    ids = perturbations(config)
     for perturbation in ids:
         if ids.count(perturbation) > 1:
             raise ConfigError(
                 f"config key 'perturbations': two variants give the perturbation '{perturbation}'. Rename one of them."
             )
-    names = [job.name for job in jobs(config)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"config key 'perturbations': two variants give the job '{name}'. Rename one of them.")
+    for measure in (PERPLEXITY, ANSWERS):
+        names = [job.name for job in jobs(config, measure)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(
+                    f"config key 'perturbations': two variants give the job '{name}'. Rename one of them."
+                )
 
 
 def _check_model(config: Mapping, name: str) -> None:

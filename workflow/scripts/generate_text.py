@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
 
 from langneurons import artifacts
 from langneurons.corpus.prompts import Prompt, read_prompts
@@ -29,6 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--settings", type=json.loads, required=True, help="the generation section of the config, JSON")
     parser.add_argument("--seed", type=int, required=True, help="only for a temperature above 0")
     parser.add_argument("--outputs", nargs="+", required=True, help="per perturbation, then language")
+    parser.add_argument("--output-effects", nargs="*", default=[], help="what was verified, where nothing else does")
     return parser.parse_args(argv)
 
 
@@ -36,6 +39,7 @@ def record(prompt: Prompt, text: str, completion: Completion) -> dict[str, objec
     return {
         "id": prompt.id,
         "split": prompt.split,
+        "question": prompt.question,
         "input": text,
         "output": completion.text,
         "output_tokens": completion.tokens,
@@ -56,8 +60,12 @@ def main(argv: list[str] | None = None) -> None:
     engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, generation_batch_size=args.batch_size)
     interventions = [artifacts.read_intervention(path) for path in args.interventions]
     probe = probe_windows([artifacts.read_tokens(path).windows for path in args.tokens])
+    effects = {Path(path).name.removesuffix(".json"): path for path in args.output_effects}
     for path, intervention in zip(args.interventions, interventions, strict=True):
         proof = engine.verify(intervention, probe)
+        name = Path(path).name.removesuffix(".parquet")
+        if name in effects:
+            artifacts.write_document(effects[name], "effect", asdict(proof))
         print(f"verified {path}: {proof.edited_neurons} neurons in {len(proof.layers)} layers", file=sys.stderr)
     outputs = iter(args.outputs)
     for intervention in progress(interventions or [None], "generating", unit="perturbation"):

@@ -29,19 +29,74 @@ def draw_random(
         UserError: a layer has too few neurons outside all sets.
     """
     generator = np.random.default_rng(_seed(seed, language, draw))
-    wanted = selected.loc[selected["language"] == language, "layer"].value_counts().sort_index()
     drawn = []
-    for layer, number in wanted.items():
+    for layer, own, free in _layers(selected, language, neurons):
+        chosen = np.sort(generator.choice(free, size=len(own), replace=False))
+        drawn.append(np.stack([np.full(len(own), layer), chosen]))
+    return _joined(drawn)
+
+
+def draw_as_active(
+    selected: pd.DataFrame, language: str, draw: int, probability: np.ndarray, nearest: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw for each neuron of a language another one of its layer that is about as often active on the language.
+
+    In a random order, each neuron gets one of the `nearest` neurons of most similar activation probability that are
+    outside every language's set and not drawn yet. So a control as active as the language's neurons, in the same
+    layers.
+
+    Args:
+        selected, language, draw, seed: as for `draw_random`.
+        probability: activation probability on the language, `[layer, neuron]`.
+        nearest: how many of the most similar neurons a draw chooses from.
+
+    Returns:
+        layers and neurons of the draw, int64, sorted.
+
+    Raises:
+        UserError: a layer has too few neurons outside all sets.
+    """
+    generator = np.random.default_rng(_seed(seed, "activity", language, draw))
+    drawn = []
+    for layer, own, free in _layers(selected, language, probability.shape[1]):
+        if nearest > len(free):
+            raise UserError(
+                f"layer {layer} has {len(free)} neurons outside every language's set, but the activity control of "
+                f"language '{language}' is to choose among the {nearest} nearest. Lower 'nearest' of the variant."
+            )
+        values = probability[layer].astype(np.float64)
+        chosen = []
+        for neuron in generator.permutation(own):
+            ranked = free[np.argsort(np.abs(values[free] - values[neuron]), kind="stable")]
+            taken = generator.choice(ranked[:nearest])
+            chosen.append(taken)
+            free = free[free != taken]
+        drawn.append(np.stack([np.full(len(own), layer), np.sort(chosen)]))
+    return _joined(drawn)
+
+
+def draw_direction(vector: np.ndarray, language: str, layer: int, draw: int, seed: int) -> np.ndarray:
+    """A random direction of the same length as a vector, float64 `[dimension]`: normal entries, then scaled."""
+    direction = np.random.default_rng(_seed(seed, "direction", language, layer, draw)).standard_normal(len(vector))
+    return direction * (np.linalg.norm(vector) / np.linalg.norm(direction))
+
+
+def _layers(selected: pd.DataFrame, language: str, neurons: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """The layers in which a language has neurons, with those, and with the neurons of no language."""
+    result = []
+    for layer, rows in selected[selected["language"] == language].groupby("layer"):
         taken = selected.loc[selected["layer"] == layer, "neuron"].unique()
-        free = np.setdiff1d(np.arange(neurons), taken)
-        if len(free) < number:
+        own, free = np.sort(rows["neuron"].to_numpy()), np.setdiff1d(np.arange(neurons), taken)
+        if len(free) < len(own):
             raise UserError(
                 f"layer {layer} has {len(free)} neurons outside every language's set, but the random control of "
-                f"language "
-                f"'{language}' needs {number}. Lower identification.top_rate."
+                f"language '{language}' needs {len(own)}. Lower identification.top_rate."
             )
-        chosen = np.sort(generator.choice(free, size=number, replace=False))
-        drawn.append(np.stack([np.full(number, layer), chosen]))
+        result.append((int(layer), own, free))
+    return result
+
+
+def _joined(drawn: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     result = np.concatenate(drawn, axis=1) if drawn else np.zeros((2, 0))
     return result[0].astype(np.int64), result[1].astype(np.int64)
 

@@ -1,0 +1,129 @@
+"""Sweeps: lists in the config that stand for several variants, or several models.
+
+Standard library only. Called once, on a config that has its defaults; everything after sees single values.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+from langneurons.errors import ConfigError
+from langneurons.variants import DEACTIVATE, RANDOM, RESIDUAL, Mapping
+
+SWEPT = ("method", "top_rate", "site", "edit", "scale")
+"""Keys of a variant that may be lists, in the order in which their values become part of its name."""
+INHERITED = (*SWEPT, "targets", "source_off", "layers")
+"""Keys that a random control takes from the variant that it is a control of."""
+
+
+def expand(config: Mapping) -> None:
+    """Replace every sweep in the catalogues by what it stands for, and its name in the lists of the run, in place.
+
+    Raises:
+        ConfigError: a control of an unknown variant, keys that contradict each other, or a name that is taken.
+    """
+    _expand_models(config)
+    catalogue = config["perturbations"]
+    swept = {
+        name: _combinations(name, {"family": name, **settings})
+        for name, settings in catalogue.items()
+        if settings["kind"] != RANDOM or settings["of"] is None
+    }
+    for name, settings in catalogue.items():
+        if name not in swept:
+            swept[name] = _controls(name, {"family": name, **settings}, swept, catalogue)
+    expanded: Mapping = {}
+    for name in catalogue:
+        for variant, settings in swept[name].items():
+            if variant in expanded or (variant != name and variant in catalogue):
+                raise ConfigError(
+                    f"config key 'perturbations.{name}': its sweep gives the variant '{variant}', a name that is "
+                    "taken. Rename one of them."
+                )
+            expanded[variant] = settings
+    for name, settings in expanded.items():
+        _check_variant(name, settings)
+    run = config["run"]
+    run["perturbations"] = [part for name in run["perturbations"] for part in swept.get(name, {name: None})]
+    config["perturbations"] = expanded
+
+
+def _combinations(name: str, settings: Mapping) -> dict[str, Mapping]:
+    """The variants of a sweep by name: every combination of its lists, those of one value without a suffix."""
+    settings = {
+        "site": "activation",
+        "base": DEACTIVATE if settings["kind"] == RANDOM else settings["kind"],
+        **settings,
+    }
+    choices = {
+        key: settings[key] if isinstance(settings[key], list) else [settings[key]] for key in SWEPT if key in settings
+    }
+    result = {}
+    for values in product(*choices.values()):
+        chosen = dict(zip(choices, values, strict=True))
+        suffixes = [_suffix(value) for key, value in chosen.items() if len(choices[key]) > 1]
+        result["-".join([name, *suffixes])] = {**settings, **chosen}
+    return result
+
+
+def _suffix(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}".replace("-", "minus-")
+
+
+def _controls(
+    name: str, settings: Mapping, swept: dict[str, dict[str, Mapping]], catalogue: Mapping
+) -> dict[str, Mapping]:
+    """A random control of every variant that another name stands for."""
+    of = settings["of"]
+    if of not in swept:
+        what = "is a random variant itself" if of in catalogue else "is no entry of 'perturbations'"
+        raise ConfigError(
+            f"config key 'perturbations.{name}.of' names '{of}', which {what}. Name one of: {', '.join(swept)}."
+        )
+    own = [key for key in INHERITED if key in settings]
+    if own:
+        raise ConfigError(
+            f"config key 'perturbations.{name}.{own[0]}': a control of '{of}' takes this from there. Leave it out, or "
+            "leave out 'of'."
+        )
+    result = {}
+    for variant, controlled in swept[of].items():
+        taken = {key: controlled[key] for key in INHERITED if key in controlled}
+        result[name + variant.removeprefix(of)] = {**settings, **taken, "of": variant, "base": controlled["kind"]}
+    return result
+
+
+def _check_variant(name: str, settings: Mapping) -> None:
+    """Refuse keys that a variant's site cannot use."""
+    residual = settings["site"] == RESIDUAL
+    refused = [
+        (residual and bool(settings.get("source_off")), "source_off", "switches neurons off, and there are none"),
+        (residual and settings.get("control") == "activity", "control", "matches neurons, and there are none"),
+        (residual and settings.get("method") is not None, "method", "selects neurons, and there are none"),
+        (residual and settings.get("top_rate") is not None, "top_rate", "selects neurons, and there are none"),
+        (not residual and settings.get("layers") is not None, "layers", "is for the site residual only"),
+    ]
+    for wrong, key, reason in refused:
+        if wrong:
+            raise ConfigError(f"config key 'perturbations.{name}.{key}' {reason} at the site {settings['site']}.")
+
+
+def _expand_models(config: Mapping) -> None:
+    """One model per training seed."""
+    models: Mapping = {}
+    parts: dict[str, list[str]] = {}
+    for name, settings in config["models"].items():
+        seeds = settings.get("training_seeds") or []
+        named = {f"{name}-seed-{seed}": {**settings, "training_seeds": [seed]} for seed in seeds}
+        chosen = named if len(seeds) > 1 else {name: settings}
+        for model, entry in chosen.items():
+            if model in models or (model != name and model in config["models"]):
+                raise ConfigError(
+                    f"config key 'models.{name}.training_seeds' gives the model '{model}', a name that is taken. "
+                    "Rename one of them."
+                )
+            models[model] = entry
+        parts[name] = list(chosen)
+    config["models"] = models
+    config["run"]["models"] = [part for name in config["run"]["models"] for part in parts.get(name, [name])]
