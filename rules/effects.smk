@@ -10,12 +10,13 @@ OUTPUTS: results/<model>/metrics/effects.parquet, results/<model>/metrics/stabil
 rule test_effects:
     """
     For each perturbation, language and measure: the mean paired difference to the baseline and to the mean of the random
-    draws, over windows or prompts, with a bootstrap interval and a sign-flip permutation test.
+    draws, over windows or prompts, with a bootstrap interval and a permutation test: sign flips
+    against the baseline, exchanges of the draws against a control.
     """
     input:
         measured=lambda wildcards: metrics(wildcards.model, "perplexity", "text", "relevance"),
         script=script("test_effects"),
-        code=code("metrics/effects.py", "metrics/statistics.py"),
+        code=code("metrics/effects.py", "metrics/statistics.py", "metrics/language.py"),
     output:
         "results/{model}/metrics/effects.parquet",
     log:

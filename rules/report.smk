@@ -16,6 +16,12 @@ TABLES = {
     "text": "Answers",
     "output_languages": "Languages of the answers",
     "effects": "Proof of effect",
+    "variants": "Variants",
+    "differences": "Effects with intervals and tests",
+    "steering": "Steering success",
+    "stop_words": "Stop words by list and output language",
+    "convergence": "Neurons that methods share",
+    "stability": "Firmness of the neurons",
     "replication": "Beside published numbers",
     "audit": "Audit",
 }
@@ -34,6 +40,7 @@ rule make_tables:
     """
     input:
         measurements=[file for model in MODELS for file in measurements(model)],
+        tested=[file for model in MODELS for file in metrics(model, "effects", "stop_words", "stability")],
         audits=expand("results/{model}/audit.json", model=MODELS),
         script=script("make_tables"),
         code=code(
@@ -44,6 +51,9 @@ rule make_tables:
             "metrics/perplexity.py",
             "metrics/text.py",
             "metrics/language.py",
+            "metrics/statistics.py",
+            "metrics/steering.py",
+            "neurons/convergence.py",
         ),
     output:
         [
@@ -67,6 +77,7 @@ rule make_tables:
         contents=constant({model: CONTENTS[model] for model in MODELS}),
         replicates=constant({model: config["models"][model].get("replicates") for model in MODELS}),
         perturbations=constant(variants.describe_all(config)),
+        variants=constant(variants.settings(config)),
     message:
         "Write the tables."
     shell:
@@ -77,6 +88,7 @@ rule make_tables:
             --contents {params.contents:q} \
             --replicates {params.replicates:q} \
             --perturbations {params.perturbations:q} \
+            --variants {params.variants:q} \
             --results results \
             --output results/tables \
             2>&1 | tee {log:q}

@@ -129,6 +129,23 @@ def controlled(config: Mapping, variant: str) -> list[str]:
     ]
 
 
+def settings(config: Mapping) -> list[Mapping]:
+    """The settings of every variant of the run, for the tables."""
+    keys = ("family", "kind", "of", "site", "edit", "scale", "layers", "control")
+    identification = config["identification"]
+    rows = []
+    for name in config["run"]["perturbations"]:
+        variant = config["perturbations"][name]
+        row: Mapping = {"variant": name, **{key: variant.get(key) for key in keys}, "method": None, "top_rate": None}
+        row["of"] = ", ".join(controlled(config, name)) or None
+        row["layers"] = None if variant.get("layers") is None else ", ".join(map(str, variant["layers"]))
+        if variant["site"] != RESIDUAL:
+            row["method"] = variant.get("method") or identification["method"]
+            row["top_rate"] = variant.get("top_rate") or identification["top_rate"]
+        rows.append(row)
+    return rows
+
+
 # -- families and jobs -------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", required=True, help="their order")
     parser.add_argument("--languages", nargs="+", required=True)
     parser.add_argument("--perturbations", type=json.loads, required=True, help="id, variant, language and draw, JSON")
+    parser.add_argument("--variants", type=json.loads, required=True, help="settings of every variant, JSON")
     parser.add_argument("--results", type=Path, required=True, help="the folder with one folder per model")
     parser.add_argument("--output", type=Path, required=True, help="folder for the tables")
     return parser.parse_args(argv)
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     own = [model for model in args.models if args.contents[model]["read"]]
     effects = tables.read_effects(args.results, own, args.perturbations)
-    for name, table in tables.make_tables(models, effects, args.perturbations, args.languages).items():
+    for name, table in tables.make_tables(models, effects, args.perturbations, args.variants, args.languages).items():
         artifacts.write_text(
             args.output / f"{name}.csv", table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
         )

@@ -76,6 +76,7 @@ def build_model(demo: DemoModel, tokenizer: Any) -> Any:
             n_head=demo.heads,
             n_inner=demo.neurons,
             n_positions=demo.context,
+            activation_function="gelu_pytorch_tanh",  # GPT-2's function, in one step instead of six
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,

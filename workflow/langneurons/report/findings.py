@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from langneurons import config as experiment
+from langneurons import variants
 from langneurons.metrics.language import UNDETERMINED
 
 Json = dict[str, Any]
@@ -113,9 +114,9 @@ def compare(tables: Tables, config: Json) -> list[Comparison]:
         for variant in run["perturbations"]:
             if catalogue[variant]["kind"] != "deactivate":
                 continue
-            method = experiment.selection(config, variant)
-            controls = [name for name in run["perturbations"] if catalogue[name]["kind"] == "random"]
-            controls = [name for name in controls if experiment.selection(config, name) == method]
+            method = variants.selection(config, variant)
+            controls = [name for name in run["perturbations"] if variant in variants.controlled(config, name)]
+            controls = [name for name in controls if catalogue[name]["control"] == "layer"]
             for language in run["languages"]:
                 edited = table[table["edited_language"] == language]
                 ratios = edited[edited["variant"] == variant].set_index("language")["ratio"].dropna()
@@ -136,7 +137,7 @@ def compare(tables: Tables, config: Json) -> list[Comparison]:
     return result
 
 
-def _neurons(neurons: pd.DataFrame, method: str, language: str) -> float:
+def _neurons(neurons: pd.DataFrame, method: str | None, language: str) -> float:
     if neurons.empty:
         return NAN
     found = neurons[(neurons["method"] == method) & (neurons["language"] == language)]["neurons"]
@@ -198,11 +199,11 @@ def _reading_sentences(model: str, comparisons: Sequence[Comparison]) -> list[st
     if not own:
         return ["No language's neurons were switched off while the model read text."]
     result = []
-    variants = list(dict.fromkeys(row.variant for row in own))
-    for variant in variants:
+    names = list(dict.fromkeys(row.variant for row in own))
+    for variant in names:
         rows = [row for row in own if row.variant == variant]
         measured = [row for row in rows if row.measured]
-        prefix = f"{variant}: " if len(variants) > 1 else ""
+        prefix = f"{variant}: " if len(names) > 1 else ""
         if measured:
             result.append(prefix + _effect_sentence(measured))
             result.append(prefix + _dominance_sentence(measured))
@@ -264,10 +265,10 @@ def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
         ("deactivate", "with that language's neurons off"),
         ("random", "with as many random neurons off"),
     ):
-        variants = [name for name in config["run"]["perturbations"] if config["perturbations"][name]["kind"] == kind]
-        for variant in variants:
+        names = [name for name in config["run"]["perturbations"] if config["perturbations"][name]["kind"] == kind]
+        for variant in names:
             rows = own[own["variant"] == variant]
-            name = f" ({variant})" if len(variants) > 1 else ""
+            name = f" ({variant})" if len(names) > 1 else ""
             parts += [f"{rows['prompt_language'].mean():.1%} {words}{name}"] if len(rows) else []
     sentence = f"Answers in the language of the prompt: {join(parts)}."
     if config["models"][model]["source"] == experiment.PUBLISHED and len(own):

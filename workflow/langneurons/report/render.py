@@ -22,7 +22,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from langneurons import artifacts
+from langneurons import artifacts, variants
 from langneurons import config as experiment
 from langneurons.report import agreement, findings, formats
 from langneurons.report.findings import Tables, language_shares, read_csv
@@ -224,9 +224,9 @@ def _left_out(there: Json, config: Json) -> list[str]:
     parts.append("perplexity")
     if not there["answered"]:
         return [*parts, "answers"]
-    parts += [] if experiment.BASELINE in there["answered"] else ["answers of the unperturbed model"]
+    parts += [] if variants.BASELINE in there["answered"] else ["answers of the unperturbed model"]
     for variant in config["run"]["perturbations"]:
-        if not set(experiment.member_ids(config, variant)) & set(there["answered"]):
+        if not set(variants.member_ids(config, variant)) & set(there["answered"]):
             parts.append(f"answers under {variant}")
     return parts
 
@@ -234,7 +234,7 @@ def _left_out(there: Json, config: Json) -> list[str]:
 def _unused(model: str, config: Json) -> list[str]:
     """Variants whose answers a published model has, but which this run does not name."""
     given = config["models"][model].get("generations", {})
-    return [name for name in given if name not in (experiment.BASELINE, *config["run"]["perturbations"])]
+    return [name for name in given if name not in (variants.BASELINE, *config["run"]["perturbations"])]
 
 
 def _by_model(tables: Tables, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -277,7 +277,7 @@ def text_tables(rows: pd.DataFrame, config: Json) -> list[Json]:
     Of random variants, the mean over the draws.
     """
     languages = config["run"]["languages"]
-    variants = [name for name in dict.fromkeys(rows["variant"]) if name != experiment.BASELINE]
+    names = [name for name in dict.fromkeys(rows["variant"]) if name != variants.BASELINE]
     kinds = dict(zip(rows["variant"], rows["kind"], strict=True))
     baseline = rows[rows["kind"] == "none"].set_index("language")
     means = rows[rows["kind"] != "none"].groupby(["variant", "edited_language", "language"])
@@ -288,11 +288,11 @@ def text_tables(rows: pd.DataFrame, config: Json) -> list[Json]:
         for language in languages:
             cells = [
                 {"value": _at(mean, (variant, edited, language)), "own": edited == language}
-                for variant in variants
+                for variant in names
                 for edited in languages
             ]
             body.append({"language": language, "baseline": _at(baseline[metric], language), "cells": cells})
-        groups = [findings.heading(variant, kinds[variant]) for variant in variants]
+        groups = [findings.heading(variant, kinds[variant]) for variant in names]
         tables.append({"title": title, "format": form, "groups": groups, "languages": languages, "rows": body})
     return tables
 
@@ -353,7 +353,7 @@ def shown_perturbations(language: str, config: Json) -> list[tuple[str, str]]:
     languages, run = config["run"]["languages"], config["run"]["perturbations"]
     other = languages[(languages.index(language) + 1) % len(languages)]
     kinds = {name: config["perturbations"][name]["kind"] for name in run}
-    result = [("Not perturbed", experiment.BASELINE)]
+    result = [("Not perturbed", variants.BASELINE)]
     for variant in [name for name in run if kinds[name] == "deactivate"][:1]:
         result += [(f"Neurons of {edited} off", f"{variant}-{edited}") for edited in (language, other)]
     for variant in [name for name in run if kinds[name] == "random"][:1]:

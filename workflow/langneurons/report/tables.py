@@ -13,6 +13,8 @@ import pandas as pd
 from langneurons import artifacts
 from langneurons.config import PUBLISHED
 from langneurons.metrics import perplexity, text
+from langneurons.metrics.steering import success
+from langneurons.neurons.convergence import convergence
 from langneurons.report.replication import compare
 
 Json = dict[str, Any]
@@ -30,6 +32,15 @@ COLUMNS = {
         *("model", "perturbation", "edited_neurons", "edited_layers", "largest_error", "largest_change"),
         *("logits_change", "note"),
     ],
+    "variants": ["variant", "family", "kind", "of", "method", "top_rate", "site", "edit", "scale", "layers", "control"],
+    "differences": [
+        *("model", "perturbation", "language", "measure", "unit", "against", "draws", "samples", "reference", "value"),
+        *("difference", "low", "high", "p_value", "q_value", "note"),
+    ],
+    "steering": ["model", "variant", "language", "target", "prompts", "draws", "share", "low", "high"],
+    "stop_words": ["model", "perturbation", "language", "output_language", "list", "outputs", "ratio"],
+    "convergence": ["model", "method", "other_method", "language", "layer", "neurons", "other_neurons", "shared"],
+    "stability": ["model", "comparison", "language", "tokens", "neurons", "other_neurons", "shared"],
     "audit": ["model", "check", "severity", "cell", "sentence"],
     "replication": [
         *("model", "reference", "source", "quantity", "perturbation", "language", "theirs", "ours", "difference"),
@@ -53,6 +64,12 @@ class ModelResults:
     """One row per window."""
     text: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row per output."""
+    differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One row per perturbation, language, measure, and what it is compared with."""
+    stop_words: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Stop words of every list in answers of every language."""
+    stability: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Neurons that parts of the text give."""
     audit: list[Json] = field(default_factory=list)
     """Findings."""
     replicates: str | None = None
@@ -65,14 +82,20 @@ def read_model(folder: Path, contents: Json, languages: list[str], replicates: s
     for language in languages if contents["recorded"] else []:
         counts, metadata = artifacts.read_activations(folder / "activations" / f"{language}.safetensors")
         recordings[language] = metadata | {"tokens": counts.tokens}
-    metrics, none = folder / "metrics", pd.DataFrame()
     methods = contents["methods"]
+
+    def metrics(name: str, kind: str, there: object) -> pd.DataFrame:
+        return artifacts.read_table(folder / "metrics" / f"{name}.parquet", kind)[0] if there else pd.DataFrame()
+
     return ModelResults(
         recordings=recordings,
         neurons={name: artifacts.read_table(folder / "neurons" / f"{name}.parquet", "neurons") for name in methods},
         languages={name: contents["mask_languages"] if name == PUBLISHED else languages for name in methods},
-        perplexity=artifacts.read_table(metrics / "perplexity.parquet", "perplexity")[0] if contents["read"] else none,
-        text=artifacts.read_table(metrics / "text.parquet", "text-metrics")[0] if contents["answered"] else none,
+        perplexity=metrics("perplexity", "perplexity", contents["read"]),
+        text=metrics("text", "text-metrics", contents["answered"]),
+        differences=metrics("effects", "effects", contents["answered"]),
+        stop_words=metrics("stop_words", "stop-words", contents["answered"]),
+        stability=metrics("stability", "stability", not contents["published"]),
         audit=artifacts.read_records(folder / "audit.json", "audit"),
         replicates=replicates,
     )
@@ -102,17 +125,26 @@ def read_effects(results: Path, models: list[str], perturbations: list[Json]) ->
 
 
 def make_tables(
-    models: dict[str, ModelResults], effects: pd.DataFrame, perturbations: list[Json], languages: list[str]
+    models: dict[str, ModelResults],
+    effects: pd.DataFrame,
+    perturbations: list[Json],
+    variants: list[Json],
+    languages: list[str],
 ) -> dict[str, pd.DataFrame]:
     """All tables by name.
 
     Args:
         models: results by model.
         effects: from `read_effects`.
-        perturbations: `id, variant, kind, language` (whose neurons) and `draw` of every perturbation, the baseline
-        first. languages: of the run, in order.
+        perturbations: `id, variant, kind, language` (whose neurons), `source` (whose neurons are off as well) and
+            `draw` of every perturbation, the baseline first.
+        variants: settings of every variant.
+        languages: of the run, in order.
     """
-    described = pd.DataFrame(perturbations).rename(columns={"id": "perturbation", "language": "edited_language"})
+    described = pd.DataFrame(perturbations).rename(
+        columns={"id": "perturbation", "language": "edited_language", "source": "source_language"}
+    )
+    described = described[["perturbation", "variant", "kind", "edited_language", "source_language", "draw"]]
     described["draw"] = described["draw"].astype("Int64")
 
     def over_models(name: str, function: Callable[[ModelResults], pd.DataFrame]) -> pd.DataFrame:
@@ -132,6 +164,12 @@ def make_tables(
         "text": over_models("text", lambda results: _text(results, languages)),
         "output_languages": over_models("output_languages", _output_languages),
         "effects": effects,
+        "variants": pd.DataFrame(variants, columns=COLUMNS["variants"]),
+        "differences": over_models("differences", lambda results: results.differences),
+        "steering": over_models("steering", lambda results: success(results.text, perturbations)),
+        "stop_words": over_models("stop_words", lambda results: results.stop_words),
+        "convergence": over_models("convergence", lambda results: _convergence(results, languages)),
+        "stability": over_models("stability", lambda results: results.stability),
         "audit": over_models("audit", lambda results: pd.DataFrame(results.audit)),
     }
     compared = {
@@ -216,6 +254,17 @@ def _overlaps(results: ModelResults) -> pd.DataFrame:
             | {"expected": len(sets[one]) * len(sets[other]) / size if size else float("nan")}
         )
     return pd.DataFrame(rows)
+
+
+def _convergence(results: ModelResults, languages: list[str]) -> pd.DataFrame:
+    """Every pair of selections of the same share of neurons; those of a mask are in `overlaps`."""
+    rated = {name: part for name, part in results.neurons.items() if name != PUBLISHED}
+    rates = [summary["top_rate"] for _, summary in rated.values()]
+    tables = {name: table for name, (table, summary) in rated.items() if summary["top_rate"] == rates[0]}
+    if len(tables) < 2:
+        return pd.DataFrame()
+    summary = next(iter(rated.values()))[1]
+    return convergence(tables, languages, summary["layers"], summary["neurons_per_layer"])
 
 
 def _thresholds(results: ModelResults) -> pd.DataFrame:
