@@ -840,7 +840,7 @@ def test_answers_in_another_language_by_language() -> None:
 
 def test_a_language_that_the_detector_does_not_know() -> None:
     text = answering(en=["en"], xx=["en", "de"])
-    expected = [(PASSED, "en", "100%"), (NOTE, "xx", "The detector of languages does not know xx.")]
+    expected = [(PASSED, "en", "100%"), (NOTE, "xx", "The identifier lingua does not know xx.")]
     expect("baseline-language", sound(text=text), *expected)
 
 
@@ -1118,7 +1118,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_only_what_a_model_has_is_looked_for(tmp_path: Path) -> None:
     """A published model of which there is a mask alone."""
     mask = as_mask(neurons_at({"en": [0, 3], "de": [3]}), 4)
-    nothing = {"published": True, "recorded": False, "methods": ["published"], "read": False, "answered": []}
+    nothing = {"published": True, "recorded": False, "methods": ["published"], "read": [], "answered": []}
     evidence = read(written(tmp_path, mask), **nothing)
     assert (evidence.published, evidence.problems) == (True, [])
     assert files_of(evidence) == {"neurons/published.parquet"}
@@ -1130,7 +1130,7 @@ def test_published_answers_of_some_perturbations(tmp_path: Path) -> None:
     silent = [("deactivate-en", "en")]
     text = answers(silent).query("not perturbation.str.startswith('random')")
     answered = ["none", *EDITS["deactivate"]]
-    nothing = {"published": True, "recorded": False, "methods": [], "read": False, "answered": answered}
+    nothing = {"published": True, "recorded": False, "methods": [], "read": [], "answered": answered}
     evidence = read(written(tmp_path, Evidence(text=text)), **nothing)
     assert evidence.problems == []
     assert [member["id"] for member in evidence.perturbations] == answered

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from langneurons.errors import UserError
 from langneurons.neurons.counting import ActivationCounts
-from langneurons.neurons.lape import Selection, activation_entropy, rank_value, select
+from langneurons.neurons.lape import Selection, activation_entropy, entropy_with_bonus, rank_value, select
 
 Row = tuple[str, int, int]
 
@@ -324,6 +324,58 @@ def test_what_is_selected(counts: dict[str, ActivationCounts], top_rate: float, 
     assert not selection.table.duplicated(["language", "layer", "neuron"]).any()
 
 
+# -- a bonus for strong activation -----------------------------------------------------------------------------------
+
+
+def test_bonus_by_hand() -> None:
+    # p = 1/2, 1/4, 1/4: H = 3/2 ln 2, and H_3 / 3 = (1 + 1/2 + 1/3) / 3 = 11/18. With bonus 1/2:
+    # H / ln 3 - 1/2 * 1/2 * 18/11 = 0.5373.
+    probability = np.array([0.5, 0.25, 0.25], dtype=np.float32).reshape(3, 1, 1)
+    score = entropy_with_bonus(probability, 0.5)[0, 0] / math.log(3)
+    assert score == pytest.approx(1.5 * math.log(2) / math.log(3) - 0.25 * 18 / 11, abs=1e-15)
+    assert score == pytest.approx(0.5373, abs=5e-5)
+    # Unlike the entropy, it falls with the strength of the activation: a quarter of it gives a quarter of the bonus.
+    weak = entropy_with_bonus(probability / 4, 0.5)[0, 0] / math.log(3)
+    assert weak == pytest.approx(1.5 * math.log(2) / math.log(3) - 0.25 / 4 * 18 / 11, abs=1e-15)
+
+
+def test_the_bonus_reorders_candidates() -> None:
+    # Of FIVE above the bar .2: neurons 0, 1, 2, 4 with the largest p .9, .5, .8, .3, so H / ln 2 - p / (3/4) is lowest
+    # in 0 (-.73), then 2 (-.56), then 1 (1 - .67 = .33), then 4 (.97 - .4 = .57); without a bonus 4 is before 1.
+    selection = select(FIVE, top_rate=0.6, activation_percentile=0.5, bonus=1.0)
+    assert rows_of(selection) == [("en", 0, 0), ("en", 0, 1), ("de", 0, 1), ("de", 0, 2)]
+    scores = [H0 / math.log(2) - 0.9 * 4 / 3, 1 - 0.5 * 4 / 3, 1 - 0.5 * 4 / 3, H2 / math.log(2) - 0.8 * 4 / 3]
+    # p is a float32, as above.
+    assert selection.table["score"].to_numpy() == pytest.approx(scores, abs=1e-6)
+    assert (selection.candidates, selection.requested, selection.selected) == (4, 3, 3)
+
+
+@given(counts=recordings(), top_rate=RATES, percentile=RATES)
+def test_no_bonus_is_lape(counts: dict[str, ActivationCounts], top_rate: float, percentile: float) -> None:
+    with_none, plain = select(counts, top_rate, percentile, bonus=0.0), select(counts, top_rate, percentile)
+    assert "score" not in plain.table
+    pd.testing.assert_frame_equal(with_none.table.drop(columns="score"), plain.table, check_exact=True)
+    assert with_none.summary() == plain.summary()
+    scores = plain.table["entropy"].to_numpy() / math.log(len(counts))
+    assert with_none.table["score"].tolist() == scores.tolist()
+
+
+@given(counts=recordings(), top_rate=RATES, percentile=RATES, bonus=st.sampled_from([0.1, 0.5, 2.0]))
+def test_the_bonus_keeps_candidates_number_and_owners(
+    counts: dict[str, ActivationCounts], top_rate: float, percentile: float, bonus: float
+) -> None:
+    one, plain = select(counts, top_rate, percentile, bonus), select(counts, top_rate, percentile)
+    assert (one.activation_bar, one.candidates, one.requested, one.selected) == (
+        plain.activation_bar,
+        plain.candidates,
+        plain.requested,
+        plain.selected,
+    )
+    assert (one.table["probability"] > one.activation_bar).all()
+    reverse = select(dict(reversed(counts.items())), top_rate, percentile, bonus)
+    assert sorted(rows_of(reverse)) == sorted(rows_of(one))
+
+
 # -- the published recordings ----------------------------------------------------------------------------------------
 
 
@@ -353,3 +405,8 @@ def test_published_recordings_give_the_same_neurons_in_float32(llama: dict[str, 
     index = entropy.flatten().topk(round(entropy.numel() * 0.01), largest=False).indices.numpy()
     table = select(llama, 0.01, 0.95).table
     assert set(table["layer"] * 11008 + table["neuron"]) == set(index)
+
+
+def test_published_recordings_without_a_bonus(llama: dict[str, ActivationCounts]) -> None:
+    with_none, plain = select(llama, 0.01, 0.95, bonus=0.0), select(llama, 0.01, 0.95)
+    pd.testing.assert_frame_equal(with_none.table.drop(columns="score"), plain.table, check_exact=True)

@@ -17,7 +17,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--method", choices=list(METHODS), default="lape", help="how neurons are found")
     parser.add_argument("--top-rate", type=float, required=True, help="share of all neurons to select")
     parser.add_argument("--activation-percentile", type=float, required=True, help="rank of the activation bar")
-    parser.add_argument("--bonus", type=float, default=0.5, help="weight of strong activation, for lape-bonus")
+    parser.add_argument("--bonus", type=float, default=0.2, help="weight of strong activation, for lape-bonus")
     parser.add_argument(
         "--neurons-per-language", type=int, help="for methods not by entropy; by default as many as LAPE selects"
     )

@@ -21,6 +21,9 @@ from langneurons.metrics.language import knows
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.lape import select
 
+Selections = dict[str, tuple[pd.DataFrame, Json]]
+LAPE, PUBLISHED = "lape", "published"
+"""Methods whose neurons must tell languages apart."""
 FLAT_PROFILE = 2.5
 """Neurons of which 95 % have at least the entropy of one that is only so many times as often active in one language as
 in each other one hardly tell languages apart. In three languages that is 0.91 of the largest possible entropy; on the
@@ -138,6 +141,11 @@ def _losses(evidence: Evidence) -> Found:
 # -- the identification -----------------------------------------------------------------------------------------------
 
 
+def _by_entropy(evidence: Evidence) -> Selections:
+    """The selections that were, or should have been, made by plain LAPE; other methods may choose flat profiles."""
+    return {name: part for name, part in evidence.neurons.items() if part[1].get("method", LAPE) in (LAPE, PUBLISHED)}
+
+
 def _joint_identification(evidence: Evidence) -> Found:
     """Whether languages were compared at all.
 
@@ -146,7 +154,7 @@ def _joint_identification(evidence: Evidence) -> Found:
     """
     if not evidence.neurons:
         yield NOTE, "", "There are no selected neurons to check."
-    for method, (table, summary) in evidence.neurons.items():
+    for method, (table, summary) in _by_entropy(evidence).items():
         entropies = table["entropy"].dropna()
         if entropies.empty:
             yield from _mask_of_one_language(method, table, summary)
@@ -212,7 +220,7 @@ def _activation_profiles(evidence: Evidence) -> Found:
 
 def _flatness(evidence: Evidence) -> tuple[str, float, bool] | None:
     """Of the first selection with entropies: their 5 % quantile relative to ln K, and whether that is too much."""
-    for method, (table, summary) in evidence.neurons.items():
+    for method, (table, summary) in _by_entropy(evidence).items():
         entropies, number = table["entropy"].dropna(), len(summary["count_by_language"])
         if number > 1 and len(entropies):
             profile = np.array([FLAT_PROFILE, *[1.0] * (number - 1)])

@@ -92,7 +92,7 @@ def read_evidence(
     return Evidence(
         published=contents["published"],
         languages=languages,
-        perturbations=[row for row in perturbations if row["id"] in contents["answered"]],
+        perturbations=[row for row in perturbations if row["id"] in {*contents["answered"], *contents["read"]}],
         identification=identification,
         recordings=all_of(
             recorded, lambda path: artifacts.read_activations_unchecked(path)[0], "activations/{}.safetensors"

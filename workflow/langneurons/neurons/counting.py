@@ -41,20 +41,24 @@ class ActivationCounts:
         shapes = {array.shape for array in arrays if array is not None}
         if len(shapes) != 1:
             raise UserError(f"the arrays have different shapes: {sorted(shapes)}")
+        if self.hidden_sum is not None and self.hidden_sum.shape[:-1] != self.over_zero.shape[:1]:
+            raise UserError(
+                f"hidden states have the shape {self.hidden_sum.shape}, but activations were counted in "
+                f"{len(self.over_zero)} layers"
+            )
         if self.tokens < 1:
             raise UserError(f"{self.tokens} tokens were counted, but at least one is needed")
         if self.over_zero.min(initial=0) < 0 or self.over_zero.max(initial=0) > self.tokens:
             raise UserError(
                 f"counts reach from {self.over_zero.min()} to {self.over_zero.max()} for {self.tokens} tokens"
             )
-        for part in (*(self.halves() or ()), *self.budgets().values()):
+        parts = [*(self.halves() or ()), *self.budgets().values()]
+        if self.half_over_zero is not None and self.quarter_over_zero is not None:
+            rest = self.half_over_zero - self.quarter_over_zero  # the other quarter of that half
+            parts.append(ActivationCounts(rest, None, None, self.half_tokens - self.quarter_tokens))
+        for part in parts:
             if part.tokens < 1 or part.over_zero.min(initial=0) < 0 or part.over_zero.max(initial=0) > part.tokens:
                 raise UserError(f"the counts of a part of the windows are not possible for its {part.tokens} tokens")
-        if self.hidden_sum is not None and not np.isfinite(self.hidden_sum).all():
-            raise UserError(
-                "hidden states are NaN or infinite. Record in a wider number format, such as dtype: bfloat16 or "
-                "float32."
-            )
         for name in ("activation_sum", "product_sum"):
             values = getattr(self, name)
             broken = np.zeros(0, dtype=bool) if values is None else ~np.isfinite(values)
@@ -65,6 +69,11 @@ class ActivationCounts:
                     f"neuron {neuron}. "
                     "Record in a wider number format, such as dtype: bfloat16 or float32."
                 )
+        if self.hidden_sum is not None and not np.isfinite(self.hidden_sum).all():  # after what names a neuron
+            raise UserError(
+                "hidden states are NaN or infinite. Record in a wider number format, such as dtype: bfloat16 or "
+                "float32."
+            )
 
     def halves(self) -> tuple[ActivationCounts, ActivationCounts] | None:
         """The counts of either half of the windows, without sums; None where they were not kept."""
