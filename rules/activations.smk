@@ -50,19 +50,23 @@ rule record_activations:
 
 rule record_sentences:
     """
-    Run one model over sentences of one language and record every FFN neuron's mean activation on each.
+    Run one model over sentences of every language and record every FFN neuron's mean activation on each.
     """
     input:
-        tokens=f"results/{{model}}/tokens/{{language}}.{config['recording']['split']}.safetensors",
+        tokens=expand(
+            "results/{{model}}/tokens/{language}.{split}.safetensors",
+            language=LANGUAGES,
+            split=config["recording"]["split"],
+        ),
         model=model_files,
         script=script("record_sentences"),
         code=ENGINE_CODE + code("corpus/sentences.py", "neurons/sentences.py"),
     output:
-        "results/{model}/sentences/{language}.safetensors",
+        expand("results/{{model}}/sentences/{language}.safetensors", language=LANGUAGES),
     log:
-        "results/logs/record_sentences/{model}.{language}.log",
+        "results/logs/record_sentences/{model}.log",
     benchmark:
-        "results/timings/record_sentences/{model}.{language}.tsv"
+        "results/timings/record_sentences/{model}.tsv"
     wildcard_constraints:
         model=OWN,
     conda:
@@ -75,7 +79,7 @@ rule record_sentences:
         model=engine_params,
         sentences=config["identification"]["sentences"],
     message:
-        "Record {wildcards.model} on sentences in {wildcards.language}."
+        f"Record {{wildcards.model}} on sentences in {', '.join(LANGUAGES)}."
     shell:
         r"""
         python {input.script:q} \
@@ -85,6 +89,6 @@ rule record_sentences:
             --batch-size {resources.batch_size} \
             --tokens {input.tokens:q} \
             --sentences {params.sentences} \
-            --output {output:q} \
+            --outputs {output:q} \
             2>&1 | tee {log:q}
         """

@@ -7,7 +7,7 @@ OUTPUTS: results/<model>/perturbations/<perturbation>.parquet. The baseline `non
 """
 
 # One job per family: a variant of the config with all values of its sweep.
-for family in variants.families(config):
+for family, members in variants.families(config).items():
 
     rule:
         """
@@ -32,7 +32,7 @@ for family in variants.families(config):
         output:
             expand(
                 "results/{{model}}/perturbations/{perturbation}.parquet",
-                perturbation=[row["id"] for row in variants.plans(config, family)],
+                perturbation=[name for variant in members for name in variants.member_ids(config, variant)],
             ),
         log:
             f"results/logs/plan_perturbations/{{model}}.{family}.log",
@@ -43,7 +43,9 @@ for family in variants.families(config):
         conda:
             "../envs/analysis.yaml"
         params:
-            members=constant(variants.plans(config, family)),
+            members=lambda wildcards, family=family: experiment.canonical(
+                variants.plans(config, family, wildcards.model)
+            ),
             seed=config["seed"],
         message:
             f"Plan the perturbations '{family}' of {{wildcards.model}}."

@@ -30,14 +30,18 @@ TINY = {
     "run": {
         "models": ["tiny-llama", "tiny-gpt2"],
         "languages": ["en", "de"],
-        "perturbations": ["deactivate", "random"],
+        "perturbations": ["deactivate", "random", "steer"],
     },
     "models": {
         "tiny-llama": {**TINY_MODEL, "architecture": "llama", "languages": ["en", "de"]},
         "tiny-gpt2": {**TINY_MODEL, "architecture": "gpt2", "languages": ["en", "de"]},
     },
     "corpora": {"window": 32, "tokens": {"train": 4000, "valid": 320, "test": 640}},
-    "perturbations": {"random": {"draws": 2}},
+    "identification": {"compare": ["mean-difference"]},
+    "perturbations": {
+        "random": {"draws": 2},
+        "steer": {"kind": "steer", "top_rate": 0.05, "scale": 2, "measure": ["answers"]},
+    },
     "generation": {"max_new_tokens": 6, "validation_prompts": 55, "template": "{question}"},
 }
 

@@ -14,7 +14,22 @@ import pytest
 
 from workflow.conftest import AGGREGATES, TINY, Project, copy_project, environment
 
-SCORES = {"score_perplexity": 2, "score_text": 2, "audit_results": 2}
+SCORES = {"score_perplexity": 2, "score_text": 2, "test_effects": 2, "audit_results": 2}
+JOINT = {
+    "identify_neurons": 4,  # LAPE and one other method, of each model
+    "plan_deactivate": 2,
+    "plan_random": 2,
+    "plan_steer": 2,
+    "measure_perplexity_deactivate": 2,
+    "measure_perplexity_random": 2,
+    "generate_text_deactivate": 2,
+    "generate_text_random": 2,
+    "generate_text_steer": 2,
+    "test_stability": 2,
+    **SCORES,
+    **AGGREGATES,
+}
+"""What follows from the recordings, but for the baseline."""
 
 
 def test_second_run_does_nothing(finished: Project) -> None:
@@ -67,17 +82,9 @@ def test_new_language_from_local_text(finished: Project) -> None:
     assert finished.stale(config=overlay) == {
         "tokenize_corpus": 2,
         "record_activations": 2,
-        "identify_neurons": 2,
-        "plan_deactivate": 2,
-        "plan_random": 2,
         "measure_perplexity_none": 2,
-        "measure_perplexity_deactivate": 2,
-        "measure_perplexity_random": 2,
         "generate_text_none": 2,
-        "generate_text_deactivate": 2,
-        "generate_text_random": 2,
-        **SCORES,
-        **AGGREGATES,
+        **JOINT,
     }
 
 
@@ -88,21 +95,12 @@ def test_new_model(finished: Project) -> None:
         "models": {"third": TINY["models"]["tiny-gpt2"]},
     }
     assert finished.stale(config=overlay) == {
+        **{rule: number // 2 for rule, number in JOINT.items()},
         "train_demo_model": 1,
         "tokenize_corpus": 2,
         "record_activations": 2,
-        "identify_neurons": 1,
-        "plan_deactivate": 1,
-        "plan_random": 1,
         "measure_perplexity_none": 1,
-        "measure_perplexity_deactivate": 1,
-        "measure_perplexity_random": 1,
         "generate_text_none": 1,
-        "generate_text_deactivate": 1,
-        "generate_text_random": 1,
-        "score_perplexity": 1,
-        "score_text": 1,
-        "audit_results": 1,
         **AGGREGATES,
         "plot_figures": 3,
     }
@@ -114,7 +112,7 @@ def test_removed_model(finished: Project) -> None:
 
 def test_new_variant_of_the_same_selection(finished: Project) -> None:
     overlay = {
-        "run": {"perturbations": ["deactivate", "random", "product"]},
+        "run": {"perturbations": ["deactivate", "random", "steer", "product"]},
         "perturbations": {"product": {"kind": "deactivate", "site": "product"}},
     }
     assert finished.stale(config=overlay) == {
@@ -128,7 +126,7 @@ def test_new_variant_of_the_same_selection(finished: Project) -> None:
 
 def test_new_variant_with_its_own_rate(finished: Project) -> None:
     overlay = {
-        "run": {"perturbations": ["deactivate", "random", "more"]},
+        "run": {"perturbations": ["deactivate", "random", "steer", "more"]},
         "perturbations": {"more": {"kind": "deactivate", "top_rate": 0.1}},
     }
     assert finished.stale(config=overlay) == {
@@ -141,20 +139,27 @@ def test_new_variant_with_its_own_rate(finished: Project) -> None:
     }
 
 
-@pytest.mark.parametrize("setting", [{"top_rate": 0.08}, {"activation_percentile": 0.9}])
-def test_lape_threshold(finished: Project, setting: dict) -> None:
+def test_lape_threshold(finished: Project) -> None:
     """Everything after the recordings, but not the baseline."""
-    assert finished.stale(config={"identification": setting}) == {
-        "identify_neurons": 2,
-        "plan_deactivate": 2,
-        "plan_random": 2,
-        "measure_perplexity_deactivate": 2,
-        "measure_perplexity_random": 2,
-        "generate_text_deactivate": 2,
-        "generate_text_random": 2,
-        **SCORES,
-        **AGGREGATES,
-    }
+    assert finished.stale(config={"identification": {"activation_percentile": 0.9}}) == JOINT
+
+
+def test_scale_of_steering(finished: Project) -> None:
+    """Only the steering itself, and what is made of all answers."""
+    scores = {rule: number for rule, number in SCORES.items() if rule != "score_perplexity"}
+    stale = {"plan_steer": 2, "generate_text_steer": 2, **scores, **AGGREGATES}
+    assert finished.stale(config={"perturbations": {"steer": {"scale": 3}}}) == stale
+    one = {"perturbations": {"steer": {"scale_by_model": {"tiny-gpt2": 3}}}}
+    single = {rule: 1 for rule in ("plan_steer", "generate_text_steer", *scores)}
+    assert finished.stale(config=one) == {**single, **AGGREGATES}
+
+
+def test_new_method(finished: Project) -> None:
+    """A method that needs sentences records them, once per model; nothing is measured again."""
+    overlay = {"identification": {"compare": ["mean-difference", "probe"], "sentences": 10}}
+    stale = {"record_sentences": 2, "identify_neurons": 2, "audit_results": 2, **AGGREGATES}
+    assert finished.stale(config=overlay) == stale
+    assert finished.stale(config={"identification": {"bonus": 0.4}}) == {}  # no method of the run has it
 
 
 def test_generation_setting(finished: Project) -> None:
@@ -162,7 +167,9 @@ def test_generation_setting(finished: Project) -> None:
         "generate_text_none": 2,
         "generate_text_deactivate": 2,
         "generate_text_random": 2,
+        "generate_text_steer": 2,
         "score_text": 2,
+        "test_effects": 2,
         "audit_results": 2,
         **AGGREGATES,
     }
@@ -175,19 +182,10 @@ def test_report_setting(finished: Project) -> None:
 def test_other_format_of_one_model(finished: Project) -> None:
     """The number format of one model reruns what that model measured, and no tokenizing."""
     assert finished.stale(config={"models": {"tiny-llama": {"dtype": "bfloat16"}}}) == {
+        **{rule: number // 2 for rule, number in JOINT.items()},
         "record_activations": 2,
-        "identify_neurons": 1,
-        "plan_deactivate": 1,
-        "plan_random": 1,
         "measure_perplexity_none": 1,
-        "measure_perplexity_deactivate": 1,
-        "measure_perplexity_random": 1,
         "generate_text_none": 1,
-        "generate_text_deactivate": 1,
-        "generate_text_random": 1,
-        "score_perplexity": 1,
-        "score_text": 1,
-        "audit_results": 1,
         **AGGREGATES,
     }
 
@@ -195,7 +193,8 @@ def test_other_format_of_one_model(finished: Project) -> None:
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
-        ("metrics/text.py", {"score_text": 2, "audit_results": 2, **AGGREGATES}),
+        ("metrics/text.py", {"score_text": 2, "test_effects": 2, "audit_results": 2, **AGGREGATES}),
+        ("metrics/statistics.py", {"test_effects": 2, **AGGREGATES}),
         ("neurons/controls.py", {"plan_random", "measure_perplexity_random", "generate_text_random"}),
         ("report/render.py", {"render_report": 1, "check_audit": 1}),
     ],

@@ -19,7 +19,7 @@ from workflow.conftest import ROOT, Project, copy_project, environment
 
 LIBRARY = ROOT / "workflow" / "langneurons"
 PLUMBING = {"__init__.py", "artifacts.py", "config.py", "download.py", "errors.py", "folders.py", "progress.py"}
-PLUMBING |= {"publications.py", "validation.py"}
+PLUMBING |= {"publications.py", "sweeps.py", "validation.py", "variants.py"}
 """Modules that decide no numbers: reading, writing, downloading, validating, reporting progress."""
 DEFAULT_JOBS = 52
 
@@ -40,7 +40,8 @@ def test_dry_run_without_torch(fresh: Project, tmp_path: Path) -> None:
 
 
 def test_every_combination_is_a_target(fresh: Project) -> None:
-    """Model x perturbation x language: 2 x (1 + 2 + 4) x 2, each a perplexity and a generation file."""
+    """Model x perturbation x language: 2 x (1 + 2 + 4) x 2, each a perplexity and a generation file; under steering,
+    2 x 2 x 2 generations."""
     done = fresh.snakemake("-n", "--summary")
     files = {line.split("\t")[0] for line in done.stdout.splitlines()}
     perturbations = [
@@ -59,7 +60,13 @@ def test_every_combination_is_a_target(fresh: Project) -> None:
         for language in ("en", "de")
         for kind, suffix in (("perplexity", "parquet"), ("generations", "jsonl"))
     }
-    assert len(expected) == 56
+    expected |= {
+        f"results/{model}/generations/steer-{target}/{language}.jsonl"
+        for model in ("tiny-llama", "tiny-gpt2")
+        for target in ("en", "de")
+        for language in ("en", "de")
+    }
+    assert len(expected) == 64
     assert expected <= files
 
 
@@ -74,8 +81,8 @@ def test_gpu_resources(fresh: Project) -> None:
         ]
         for model in ("tiny-llama", "tiny-gpt2")
     }
-    # 2 recordings, 3 families of perplexity and 3 of generation; the number is the job's resource `gpu`
-    assert gpus == {"tiny-llama": [2] * 8, "tiny-gpt2": [0] * 8}
+    # 2 recordings, 3 families of perplexity and 4 of generation; the number is the job's resource `gpu`
+    assert gpus == {"tiny-llama": [2] * 9, "tiny-gpt2": [0] * 9}
 
 
 def test_lint(fresh: Project) -> None:
@@ -98,10 +105,13 @@ def test_run_leaves_every_table(finished: Project) -> None:
     assert text["mean_tokens"].max() <= 6
     neurons = pd.read_csv(tables / "neurons.csv")
     thresholds = pd.read_csv(tables / "thresholds.csv")
-    assert thresholds["requested"].tolist() == [10, 10]  # 5 % of 2 x 96, rounded half to even
-    assert thresholds["selected"].between(1, 10).all()
-    owned = neurons.groupby("model")["neurons"].sum()
-    assert (owned.to_numpy() >= thresholds.sort_values("model")["selected"].to_numpy()).all()
+    assert thresholds["method"].tolist() == ["lape", "mean-difference"] * 2
+    lape = thresholds[thresholds["method"] == "lape"]
+    assert lape["requested"].tolist() == [10, 10]  # 5 % of 2 x 96, rounded half to even
+    assert lape["selected"].between(1, 10).all()
+    owned = neurons.pivot_table(index=["model", "language"], columns="method", values="neurons")
+    assert (owned["lape"] == owned["mean-difference"]).all()  # methods are compared at equal numbers
+    assert (owned["lape"].groupby("model").sum() >= lape.set_index("model")["selected"].sort_index()).all()
 
 
 def test_perplexity_table_recomputed(finished: Project) -> None:
@@ -171,7 +181,7 @@ def test_interventions_match_the_selection(finished: Project) -> None:
 
 def test_every_edit_was_proved(finished: Project) -> None:
     effects = pd.read_csv(finished.folder / "results/tables/effects.csv")
-    assert len(effects) == 2 * 6
+    assert len(effects) == 2 * 8  # those of steering from the job that answers
     edited = effects[effects["edited_neurons"] > 0]
     assert len(edited) >= 6
     assert (edited["largest_error"] < 1e-4 * edited["largest_change"]).all()

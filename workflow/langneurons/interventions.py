@@ -101,6 +101,12 @@ def shift(directions: Mapping[int, np.ndarray]) -> Intervention:
 
 
 def join(first: Intervention, second: Intervention) -> Intervention:
-    """Both edits at one site. Where both edit a neuron, the second does."""
+    """Both edits at one site. Where both edit a neuron, the second does.
+
+    Raises:
+        UserError: they are at two sites.
+    """
+    if first.site != second.site:
+        raise UserError(f"edits are joined at one site, but these are at {first.site} and {second.site}")
     table = pd.concat([first.table, second.table], ignore_index=True).drop_duplicates(["layer", "neuron"], keep="last")
     return Intervention(table.sort_values(["layer", "neuron"], ignore_index=True), second.site)

@@ -9,11 +9,11 @@ from itertools import product
 from typing import Any
 
 from langneurons.errors import ConfigError
-from langneurons.variants import DEACTIVATE, RANDOM, RESIDUAL, Mapping
+from langneurons.variants import DEACTIVATE, RANDOM, RESIDUAL, Mapping, shown
 
 SWEPT = ("method", "top_rate", "site", "edit", "scale")
 """Keys of a variant that may be lists, in the order in which their values become part of its name."""
-INHERITED = (*SWEPT, "targets", "source_off", "layers")
+INHERITED = (*SWEPT, "scale_by_model", "targets", "source_off", "layers")
 """Keys that a random control takes from the variant that it is a control of."""
 
 
@@ -21,9 +21,10 @@ def expand(config: Mapping) -> None:
     """Replace every sweep in the catalogues by what it stands for, and its name in the lists of the run, in place.
 
     Raises:
-        ConfigError: a control of an unknown variant, keys that contradict each other, or a name that is taken.
+        ConfigError: a control of an unknown variant, keys that contradict each other, a name that is taken, or one that
+            the run lists twice.
     """
-    _expand_models(config)
+    parts = _expand_models(config)
     catalogue = config["perturbations"]
     swept = {
         name: _combinations(name, {"family": name, **settings})
@@ -42,10 +43,10 @@ def expand(config: Mapping) -> None:
                     "taken. Rename one of them."
                 )
             expanded[variant] = settings
-    for name, settings in expanded.items():
-        _check_variant(name, settings)
-    run = config["run"]
-    run["perturbations"] = [part for name in run["perturbations"] for part in swept.get(name, {name: None})]
+    for settings in expanded.values():
+        _check_variant(settings)
+        _by_model(settings, parts)
+    config["run"]["perturbations"] = _replaced(config, "perturbations", {name: list(swept[name]) for name in swept})
     config["perturbations"] = expanded
 
 
@@ -68,18 +69,21 @@ def _combinations(name: str, settings: Mapping) -> dict[str, Mapping]:
 
 
 def _suffix(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}".replace("-", "minus-")
+    if isinstance(value, str):
+        return value
+    return f"minus-{shown(-value)}" if value < 0 else shown(value)
 
 
 def _controls(
     name: str, settings: Mapping, swept: dict[str, dict[str, Mapping]], catalogue: Mapping
 ) -> dict[str, Mapping]:
     """A random control of every variant that another name stands for."""
-    of = settings["of"]
-    if of not in swept:
+    of, known = settings["of"], [variant for variant in catalogue if catalogue[variant]["kind"] != RANDOM]
+    if of not in known:
         what = "is a random variant itself" if of in catalogue else "is no entry of 'perturbations'"
         raise ConfigError(
-            f"config key 'perturbations.{name}.of' names '{of}', which {what}. Name one of: {', '.join(swept)}."
+            f"config key 'perturbations.{name}.of' names '{of}', which {what}. "
+            f"Variants with controls: {', '.join(known) or 'none'}."
         )
     own = [key for key in INHERITED if key in settings]
     if own:
@@ -94,8 +98,8 @@ def _controls(
     return result
 
 
-def _check_variant(name: str, settings: Mapping) -> None:
-    """Refuse keys that a variant's site cannot use."""
+def _check_variant(settings: Mapping) -> None:
+    """Refuse keys that a variant's site cannot use, under the name by which the config has them."""
     residual = settings["site"] == RESIDUAL
     refused = [
         (residual and bool(settings.get("source_off")), "source_off", "switches neurons off, and there are none"),
@@ -105,12 +109,27 @@ def _check_variant(name: str, settings: Mapping) -> None:
         (not residual and settings.get("layers") is not None, "layers", "is for the site residual only"),
     ]
     for wrong, key, reason in refused:
-        if wrong:
-            raise ConfigError(f"config key 'perturbations.{name}.{key}' {reason} at the site {settings['site']}.")
+        if wrong and not (settings.get("of") and key in INHERITED):  # what is inherited is refused where it is written
+            raise ConfigError(
+                f"config key 'perturbations.{settings['family']}.{key}' {reason} at the site {settings['site']}."
+            )
 
 
-def _expand_models(config: Mapping) -> None:
-    """One model per training seed."""
+def _by_model(settings: Mapping, parts: dict[str, list[str]]) -> None:
+    """Give what is set for a model to each of its training seeds, in place."""
+    given = settings.get("scale_by_model")
+    if not given:
+        return
+    key = f"perturbations.{settings['family']}.scale_by_model"
+    known = {*parts, *(part for found in parts.values() for part in found)}
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"config key '{key}' names '{name}', which is no entry of 'models': {', '.join(parts)}.")
+    settings["scale_by_model"] = {part: value for name, value in given.items() for part in parts.get(name, [name])}
+
+
+def _expand_models(config: Mapping) -> dict[str, list[str]]:
+    """One model per training seed. Returns the models that each name of the catalogue stands for."""
     models: Mapping = {}
     parts: dict[str, list[str]] = {}
     for name, settings in config["models"].items():
@@ -125,5 +144,18 @@ def _expand_models(config: Mapping) -> None:
                 )
             models[model] = entry
         parts[name] = list(chosen)
+    config["run"]["models"] = _replaced(config, "models", parts)
     config["models"] = models
-    config["run"]["models"] = [part for name in config["run"]["models"] for part in parts.get(name, [name])]
+    return parts
+
+
+def _replaced(config: Mapping, key: str, parts: dict[str, list[str]]) -> list[str]:
+    """The names in a list of the run, each sweep replaced by its parts."""
+    result = [part for name in config["run"][key] for part in parts.get(name, [name])]
+    for part in result:
+        if result.count(part) > 1:
+            raise ConfigError(
+                f"config key 'run.{key}' names '{part}' twice: by itself, and as a part of a sweep. Leave out one "
+                "of them."
+            )
+    return result

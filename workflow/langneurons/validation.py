@@ -60,8 +60,9 @@ def validate(config: Mapping) -> Mapping:
         raise ConfigError(_explain(errors[0]))
     config = _with_defaults(config, schema, schema)
     _fill_folder(config)
+    written = copy.deepcopy(config["run"])
     sweeps.expand(config)
-    _cross_check(config)
+    _cross_check(config, written)
     return config
 
 
@@ -177,19 +178,20 @@ def _explain(error: Any) -> str:
             return f"{where}: {error.message}{about}."
 
 
-def _cross_check(config: Mapping) -> None:
-    """Check what a schema cannot: names that must exist elsewhere, and how many there are."""
+def _cross_check(config: Mapping, written: Mapping) -> None:
+    """Check what a schema cannot: names that must exist elsewhere, and how many there are. `written` is the run before
+    its sweeps were expanded."""
     run = config["run"]
     for key, catalogue in (("models", config["models"]), ("perturbations", config["perturbations"])):
-        for index, name in enumerate(run[key]):
+        for name in run[key]:
             if name == BASELINE and key == "perturbations":
                 raise ConfigError(
-                    f"config key 'run.perturbations[{index}]' names the baseline '{BASELINE}', which always runs. "
-                    "Leave it out."
+                    f"config key 'run.{key}[{written[key].index(name)}]' names the baseline '{BASELINE}', which always "
+                    "runs. Leave it out."
                 )
             if name not in catalogue:
                 raise ConfigError(
-                    f"config key 'run.{key}[{index}]' names '{name}', which is no entry of '{key}'. "
+                    f"config key 'run.{key}[{written[key].index(name)}]' names '{name}', which is no entry of '{key}'. "
                     f"Entries there: {', '.join(sorted(catalogue)) or 'none'}."
                 )
     compared = [name for name in run["models"] if config["identification"]["method"] in selections(config, name)]
@@ -213,10 +215,12 @@ def _cross_check(config: Mapping) -> None:
                 "which is relative to the folder in which snakemake runs, or name the code of a list of stopwordsiso."
             )
     for variant in run["perturbations"]:
-        for target in config["perturbations"][variant].get("targets") or ():
+        settings = config["perturbations"][variant]
+        owner = config["perturbations"][settings["of"]] if settings.get("of") else settings
+        for target in settings.get("targets") or ():
             if target not in run["languages"]:
                 raise ConfigError(
-                    f"config key 'perturbations.{variant}.targets' names '{target}', whose activations are not "
+                    f"config key 'perturbations.{owner['family']}.targets' names '{target}', whose activations are not "
                     "recorded. Add it to 'run.languages'."
                 )
     ids = perturbations(config)

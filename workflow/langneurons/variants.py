@@ -58,6 +58,12 @@ def identifier(name: str) -> str:
     return name.replace("-", "_").replace(".", "_")
 
 
+def shown(number: float) -> str:
+    """A number as part of a name: six digits, or all where six are another number."""
+    short = f"{number:g}"
+    return short if float(short) == number else str(number)
+
+
 # -- members -----------------------------------------------------------------------------------------------------------
 
 
@@ -138,8 +144,12 @@ def settings(config: Mapping) -> list[Mapping]:
         variant = config["perturbations"][name]
         row: Mapping = {"variant": name, **{key: variant.get(key) for key in keys}, "method": None, "top_rate": None}
         row["of"] = ", ".join(controlled(config, name)) or None
+        given = variant.get("scale_by_model") or {}
+        row["scale_by_model"] = ", ".join(f"{model} {value:g}" for model, value in given.items()) or None
         row["layers"] = None if variant.get("layers") is None else ", ".join(map(str, variant["layers"]))
-        if variant["site"] != RESIDUAL:
+        if variant["site"] == RESIDUAL:
+            row["edit"] = "add"  # a shift, whatever the config says of neurons
+        else:
             row["method"] = variant.get("method") or identification["method"]
             row["top_rate"] = variant.get("top_rate") or identification["top_rate"]
         rows.append(row)
@@ -184,7 +194,7 @@ def selection(config: Mapping, variant: str) -> str | None:
     identification = config["identification"]
     method = settings.get("method") or identification["method"]
     rate = settings.get("top_rate")
-    return str(method) if rate in (None, identification["top_rate"]) else f"{method}-top-{rate:g}"
+    return str(method) if rate in (None, identification["top_rate"]) else f"{method}-top-{shown(rate)}"
 
 
 def run_selections(config: Mapping) -> dict[str, Mapping]:
@@ -203,13 +213,20 @@ def run_selections(config: Mapping) -> dict[str, Mapping]:
     return result
 
 
-def plans(config: Mapping, family: str) -> list[Mapping]:
-    """How each perturbation of a family edits, for the job that plans it."""
-    keys = ("base", "site", "edit", "scale", "layers", "control", "nearest")
+def scale(settings: Mapping, model: str) -> float | None:
+    """The multiple of the mean that a variant steers a model with; None for one that does not steer."""
+    result: float | None = settings.get("scale_by_model", {}).get(model, settings.get("scale"))
+    return result
+
+
+def plans(config: Mapping, family: str, model: str) -> list[Mapping]:
+    """How each perturbation of a family edits a model, for the job that plans it."""
+    keys = ("base", "site", "edit", "layers", "control", "nearest")
     rows = []
     for variant in families(config)[family]:
         settings = config["perturbations"][variant]
         how = {key: settings[key] for key in keys if key in settings} | {"selection": selection(config, variant)}
+        how["scale"] = scale(settings, model)
         rows += [{**row, **how} for row in describe(config, variant)]
     return rows
 

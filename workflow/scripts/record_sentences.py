@@ -1,4 +1,4 @@
-"""Record the mean activation of each FFN neuron on single sentences of one language."""
+"""Record the mean activation of each FFN neuron on single sentences of every language."""
 
 import argparse
 import json
@@ -15,21 +15,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="windows per batch")
-    parser.add_argument("--tokens", required=True, help="packed windows")
-    parser.add_argument("--sentences", type=int, required=True, help="how many")
-    parser.add_argument("--output", required=True, help="means by sentence, safetensors")
+    parser.add_argument("--tokens", nargs="+", required=True, help="packed windows, one file per language")
+    parser.add_argument("--sentences", type=int, required=True, help="how many of each language")
+    parser.add_argument("--outputs", nargs="+", required=True, help="means by sentence, one file per language")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    tokens = artifacts.read_tokens(args.tokens)
     engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, batch_size=args.batch_size)
-    language = tokens.metadata["language"]
-    sentences = find_sentences(tokens.windows, lambda token: engine.decode([token]), args.sentences, language)
-    means = engine.sentence_means(tokens.windows, sentences)
-    metadata = {**engine.description, **args.model, "langneurons": __version__, "text": tokens.metadata}
-    artifacts.write_sentences(args.output, means, metadata | {"language": language})
+    for path, output in zip(args.tokens, args.outputs, strict=True):
+        tokens = artifacts.read_tokens(path)
+        language = tokens.metadata["language"]
+        sentences = find_sentences(tokens.windows, lambda token: engine.decode([token]), args.sentences, language)
+        means = engine.sentence_means(tokens.windows, sentences)
+        metadata = {**engine.description, **args.model, "langneurons": __version__, "text": tokens.metadata}
+        artifacts.write_sentences(output, means, metadata | {"language": language})
 
 
 if __name__ == "__main__":
