@@ -89,7 +89,9 @@ def test_a_specific_effect() -> None:
     [
         (effect("de", "de", 1.005, "random"), "for de, the effect is not clearly above the control"),
         (effect("de", "de", 1.19, "random", q_value=0.06), "for de, the effect is not clearly above the control"),
-        (effect("de", "de", 0.9), "for de, the effect is not clearly above unperturbed text (0.900 [0.891, 0.909])"),
+        (effect("de", "de", 0.995), "for de, the effect is not clearly above unperturbed text (0.995 [0.985, 1.005])"),
+        (effect("de", "de", 0.9), "for de, perplexity falls (0.900 [0.891, 0.909])"),
+        (effect("de", "de", 0.95, "random"), "for de, the control random has more effect (0.950 [0.941, 0.960])"),
         (effect("de", "de", 1.2, low=NAN, high=NAN, note="fewer than 10 windows"), "for de, fewer than 10 windows"),
         (effect("en", "de", 1.3), "with the neurons of de off, en is hit at least as hard"),
     ],
@@ -104,6 +106,12 @@ def test_an_effect_that_is_not_specific(row: dict[str, Any], words: str) -> None
     assert "So these neurons" not in answer.paragraphs[0]
 
 
+def test_measures_without_a_single_case_are_left_out() -> None:
+    none = {"measure": "loops", "unit": "prompts", "reference": 0.0, "value": 0.0}
+    (answer,) = found([*sound(), effect("en", "en", 1, **none)])
+    assert answer.paragraphs[1] == "The language of the answers was not measured."
+
+
 def test_without_a_control_nothing_is_claimed() -> None:
     (answer,) = found([row for row in sound() if row["against"] == NONE], config=config_of("deactivate"))
     assert answer.supported is False
@@ -116,7 +124,7 @@ def test_every_control_counts() -> None:
     (answer,) = found(rows, config=config_of("deactivate", "random", "active"))
     assert answer.supported is False
     assert "Against random neurons as active as they in the same layers (active)" in answer.paragraphs[0]
-    assert "for de, the effect is not clearly above the control active" in answer.paragraphs[0]
+    assert "for de, the control active has more effect (0.990" in answer.paragraphs[0]
 
 
 def test_answers_of_the_perturbed_model() -> None:
@@ -198,5 +206,5 @@ def test_models_are_compared() -> None:
     assert (first.model, second.model, both.model, both.question) == ("tiny", "other", None, MODELS)
     assert (first.supported, second.supported, both.supported) == (True, False, False)
     assert both.paragraphs == (
-        "Switching a language's neurons off has the effect in tiny; it has it not shown in other.",
+        "Switching a language's neurons off has the effect in tiny; it was not shown to have it in other.",
     )

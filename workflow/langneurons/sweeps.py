@@ -57,6 +57,11 @@ def _combinations(name: str, settings: Mapping) -> dict[str, Mapping]:
         "base": DEACTIVATE if settings["kind"] == RANDOM else settings["kind"],
         **settings,
     }
+    if settings.get("scale_by_model") and isinstance(settings["scale"], list) and len(settings["scale"]) > 1:
+        raise ConfigError(
+            f"config key 'perturbations.{name}.scale_by_model' cannot be used while 'scale' is a list to sweep. Leave "
+            "out one of them."
+        )
     choices = {
         key: settings[key] if isinstance(settings[key], list) else [settings[key]] for key in SWEPT if key in settings
     }
@@ -120,12 +125,15 @@ def _by_model(settings: Mapping, parts: dict[str, list[str]]) -> None:
     given = settings.get("scale_by_model")
     if not given:
         return
-    key = f"perturbations.{settings['family']}.scale_by_model"
     known = {*parts, *(part for found in parts.values() for part in found)}
     for name in given:
-        if name not in known:
-            raise ConfigError(f"config key '{key}' names '{name}', which is no entry of 'models': {', '.join(parts)}.")
-    settings["scale_by_model"] = {part: value for name, value in given.items() for part in parts.get(name, [name])}
+        if name not in known and not settings.get("of"):  # what is inherited is refused where it is written
+            raise ConfigError(
+                f"config key 'perturbations.{settings['family']}.scale_by_model' names '{name}', which is no entry of "
+                f"'models': {', '.join(parts)}."
+            )
+    seeds = {part: value for name, value in given.items() for part in parts.get(name, [])}
+    settings["scale_by_model"] = seeds | {name: value for name, value in given.items() if name not in parts}
 
 
 def _expand_models(config: Mapping) -> dict[str, list[str]]:

@@ -104,7 +104,6 @@ def describe(config: Mapping, variant: str) -> list[Mapping]:
     settings = config["perturbations"][variant]
     shared = {
         "variant": variant,
-        "family": settings["family"],
         "kind": settings["kind"],
         "of": controlled(config, variant),
     }
@@ -114,7 +113,7 @@ def describe(config: Mapping, variant: str) -> list[Mapping]:
 def describe_all(config: Mapping) -> list[Mapping]:
     """What each perturbation of the run is, the baseline first."""
     nobody = {"language": None, "source": None, "draw": None}
-    baseline: Mapping = {"id": BASELINE, **nobody, "variant": BASELINE, "family": BASELINE, "kind": BASELINE, "of": []}
+    baseline: Mapping = {"id": BASELINE, **nobody, "variant": BASELINE, "kind": BASELINE, "of": []}
     return [baseline] + [row for variant in config["run"]["perturbations"] for row in describe(config, variant)]
 
 

@@ -133,6 +133,9 @@ def _failures(own: pd.DataFrame, others: pd.DataFrame) -> list[str]:
         what = "unperturbed text" if row["against"] == variants.BASELINE else f"the control {row['against']}"
         if pd.isna(row["low"]):
             problems.append(f"for {row['language']}, {row['note'] or 'there is no interval'}")
+        elif row["high"] < 0:
+            more = "perplexity falls" if row["against"] == variants.BASELINE else f"{what} has more effect"
+            problems.append(f"for {row['language']}, {more} ({_interval(row)})")
         elif row["low"] <= 0 or not row["q_value"] <= LEVEL:
             problems.append(f"for {row['language']}, the effect is not clearly above {what} ({_interval(row)})")
     baseline = own[own["against"] == variants.BASELINE]
@@ -158,7 +161,8 @@ def _degradation(own: pd.DataFrame) -> str:
     parts, called, prompts = [], [], 0
     for measure, words in DEGRADATION.items():
         rows = own[(own["measure"] == measure) & (own["against"] == variants.BASELINE)]
-        if rows.empty:
+        none = not (rows["reference"] + rows["value"]).any()
+        if rows.empty or (none and measure != "prompt_language"):  # no answer of that kind at all
             continue
         prompts = max(prompts, int(rows["samples"].max()))
         changes = [
@@ -282,7 +286,7 @@ def _comparison(found: Sequence[Answer], tables: Tables, config: Json) -> Answer
         rows = [answer for answer in found if answer.question == question and answer.model]
         if not rows:
             continue
-        groups = {True: "has the effect in", False: "has it not shown in", None: "cannot be judged in"}
+        groups = {True: "has the effect in", False: "was not shown to have it in", None: "cannot be judged in"}
         parts = [
             f"{words} {join([_named(answer.model, tables, config) for answer in chosen])}"
             for verdict, words in groups.items()
