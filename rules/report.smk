@@ -28,8 +28,12 @@ TABLES = {
 FIGURES = {
     "layer_profile": "Where the neurons are",
     "neuron_overlap": "Neurons that languages share",
+    "method_overlap": "Neurons that methods share",
+    "language_effects": "Effects of switching off, with intervals",
+    "rate_curve": "Effect by the share of neurons",
     "perplexity_ratio": "Perplexity ratio",
     "perplexity_spread": "Every perplexity ratio",
+    "steering_success": "Steering success",
     "output_languages": "Languages of the answers",
 }
 
@@ -51,6 +55,9 @@ rule make_tables:
             "metrics/perplexity.py",
             "metrics/text.py",
             "metrics/language.py",
+            "metrics/words.py",
+            "metrics/copying.py",
+            "metrics/degeneration.py",
             "metrics/statistics.py",
             "metrics/steering.py",
             "neurons/convergence.py",
@@ -97,20 +104,39 @@ rule make_tables:
 
 rule plot_figures:
     """
-    Plot where the neurons of one model are, what switching them off does to perplexity, and in which language it answers.
+    Plot where the neurons of one model are, whether methods and languages share them, what switching them off does to
+    perplexity, at every rate and beside random controls, how often steering succeeds, and in which language it answers.
     """
     input:
         tables=expand(
             "results/tables/{table}.csv",
-            table=["neurons_by_layer", "overlaps", "perplexity", "output_languages"],
+            table=[
+                "neurons_by_layer",
+                "thresholds",
+                "overlaps",
+                "convergence",
+                "variants",
+                "effects",
+                "perplexity",
+                "differences",
+                "steering",
+                "output_languages",
+            ],
         ),
         script=script("plot_figures"),
         code=code(
             "report/figures.py",
+            "report/effect_figures.py",
+            "report/steering_figures.py",
             "report/neuron_figures.py",
             "report/looks.py",
+            "report/choices.py",
+            "report/shares.py",
             "report/findings.py",
+            "metrics/steering.py",
+            "metrics/statistics.py",
             "metrics/language.py",
+            "variants.py",
         ),
     output:
         [
@@ -153,16 +179,27 @@ rule render_report:
         figures=expand("results/figures/{model}/{figure}.svg", model=MODELS, figure=FIGURES),
         texts=[f"results/{model}/metrics/text.parquet" for model in MODELS if CONTENTS[model]["answered"]],
         template=relative(ROOT / "report" / "templates" / "report.html.j2"),
+        parts=[relative(path) for path in sorted((ROOT / "report" / "templates" / "parts").glob("*.j2"))],
         style=relative(ROOT / "report" / "templates" / "style.css"),
         script=script("render_report"),
         code=code(
             "report/render.py",
+            "report/questions.py",
+            "report/views.py",
+            "report/effect_views.py",
             "report/findings.py",
+            "report/choices.py",
+            "report/shares.py",
             "report/agreement.py",
             "report/formats.py",
             "report/references.py",
             "report/looks.py",
+            "metrics/steering.py",
+            "metrics/statistics.py",
             "metrics/language.py",
+            "metrics/copying.py",
+            "metrics/degeneration.py",
+            "variants.py",
         ),
     output:
         report(

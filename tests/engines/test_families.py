@@ -6,32 +6,25 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from engines.families import FAMILIES, LAYERS, VOCABULARY, Family, neurons_of
+from engines.common import EPSILON, HALF, PROBE, engine_of, hooks_of, logits
+from engines.families import FAMILIES, LAYERS, WIDTH, Family, neurons_of
 from langneurons.engines.base import EngineError
 from langneurons.engines.hf import HfEngine
 from langneurons.errors import UserError
 from langneurons.interventions import SITES, Intervention, Site, deactivate
 from langneurons.models.layouts import LAYOUTS
 
-PROBE = np.random.default_rng(0).integers(0, VOCABULARY, (6, 24)).astype(np.uint32)
-EPSILON = torch.finfo(torch.float32).eps
 REAL_PERTURBED = HfEngine.perturbed
 
+FFN_SITES: tuple[Site, ...] = ("activation", "product")
+"""The residual stream has tests of its own, in `test_hidden`."""
 GATED = [name for name, family in FAMILIES.items() if family.gated]
-HALF = [torch.bfloat16, torch.float16]
-
-
-@cache
-def engine_of(name: str, dtype: torch.dtype = torch.float32) -> HfEngine:
-    """One engine per family and number format; tests leave it as it was. Six windows make an uneven last batch of 4."""
-    return HfEngine(FAMILIES[name].build().to(dtype), None, batch_size=4, generation_batch_size=4)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -39,13 +32,6 @@ def name(request: pytest.FixtureRequest) -> str:
     """Each family in turn."""
     chosen: str = request.param
     return chosen
-
-
-def logits(model: Any, windows: np.ndarray = PROBE) -> torch.Tensor:
-    """Logits of the whole model."""
-    with torch.inference_mode():
-        found: torch.Tensor = model(input_ids=torch.from_numpy(windows.astype(np.int64)), use_cache=False).logits
-    return found
 
 
 def some_neurons(family: Family, layers: tuple[int, ...] = (0, 2), number: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +48,10 @@ def affine(family: Family, site: Site, keep: float, fill: float, layers: tuple[i
     return replace(intervention, table=intervention.table.assign(keep=keep, fill=fill))
 
 
+def test_every_site_is_tested() -> None:
+    assert {*FFN_SITES, "residual"} == set(SITES)
+
+
 def test_every_layout_is_tested() -> None:
     assert {family.architecture for family in FAMILIES.values()} == set(LAYOUTS)
 
@@ -70,8 +60,9 @@ def test_gated_is_as_in_the_layout(name: str) -> None:
     assert LAYOUTS[FAMILIES[name].architecture].gated == FAMILIES[name].gated
 
 
-def test_shape(name: str) -> None:
+def test_shape_and_width(name: str) -> None:
     assert engine_of(name).shape == (LAYERS, neurons_of(FAMILIES[name]))
+    assert engine_of(name).width == WIDTH == engine_of(name).model.config.hidden_size
 
 
 # -- recording --------------------------------------------------------------------------------------------------------
@@ -114,15 +105,13 @@ def test_recording_leaves_no_hook(name: str) -> None:
     before = logits(engine.model)
     engine.record(PROBE)
     assert torch.equal(logits(engine.model), before)
-    for module in engine.model.modules():
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
+    assert hooks_of(engine.model) == 0
 
 
 # -- editing ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", FFN_SITES)
 def test_deactivation_equals_removal_from_the_weights(name: str, site: Site) -> None:
     family, engine = FAMILIES[name], engine_of(name)
     layers, neurons = some_neurons(family)
@@ -137,7 +126,7 @@ def test_deactivation_equals_removal_from_the_weights(name: str, site: Site) -> 
     assert (np.abs(edited_loss.nll_sum - loss.nll_sum) > 1e-3).all()
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", FFN_SITES)
 def test_the_model_is_restored_bit_for_bit(name: str, site: Site) -> None:
     family, engine = FAMILIES[name], engine_of(name)
     intervention = affine(family, site, keep=0.5, fill=0.3)
@@ -150,7 +139,7 @@ def test_the_model_is_restored_bit_for_bit(name: str, site: Site) -> None:
     assert torch.equal(logits(engine.model), baseline)
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", FFN_SITES)
 def test_an_affine_edit_equals_the_ffn_by_hand(name: str, site: Site) -> None:
     """`keep * a + fill` where the site says; in the first layer, whose input is that of the unedited model."""
     family, engine = FAMILIES[name], engine_of(name)
@@ -174,7 +163,7 @@ def test_an_affine_edit_equals_the_ffn_by_hand(name: str, site: Site) -> None:
     assert (outputs[0] - unedited[0]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", FFN_SITES)
 def test_sites_differ_in_gated_families_only(name: str, site: Site) -> None:
     family, engine = FAMILIES[name], engine_of(name)
     other: Site = "product" if site == "activation" else "activation"
@@ -188,7 +177,7 @@ def test_sites_differ_in_gated_families_only(name: str, site: Site) -> None:
 # -- the proof --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", FFN_SITES)
 @pytest.mark.parametrize(("keep", "fill"), [(0.0, 0.0), (0.5, 0.3), (1.0, 0.3), (0.0, 20.0)])
 def test_verify_proves_an_edit(name: str, site: Site, keep: float, fill: float) -> None:
     family, engine = FAMILIES[name], engine_of(name)
@@ -208,7 +197,7 @@ def test_verify_proves_an_edit(name: str, site: Site, keep: float, fill: float) 
 
 
 @pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", FFN_SITES)
 def test_verify_proves_an_edit_in_half_precision(name: str, site: Site, dtype: torch.dtype) -> None:
     proof = engine_of(name, dtype).verify(affine(FAMILIES[name], site, keep=0.5, fill=0.3), PROBE)
     for row in proof.layers:
@@ -295,12 +284,12 @@ WRONG: dict[str, tuple[Perturb, str]] = {
     "another fill": (_other(_with(fill=lambda table: table["fill"] + 0.1)), "did not take effect"),
     "another keep": (_other(_with(keep=lambda table: table["keep"] + 0.1)), "did not take effect"),
     "one neuron more": (_other(_more(1)), "did not take effect"),
-    "a neuron of an earlier layer, too": (_other(_more(0)), "before the first edited layer"),
+    "a neuron of an earlier layer, too": (_other(_more(0)), "FFN output of a layer before the first edited one"),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", FFN_SITES)
 def test_verify_refuses_an_edit_that(name: str, site: Site, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     perturbed, message = WRONG[wrong]
     intervention = affine(FAMILIES[name], site, keep=0.5, fill=0.3, layers=(1,))
@@ -343,7 +332,7 @@ def test_verify_is_not_blinded_by_an_outlier(dtype: torch.dtype, monkeypatch: py
 
 
 @pytest.mark.parametrize("gated", GATED)
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", FFN_SITES)
 def test_verify_refuses_the_wrong_site(gated: str, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     other: Site = "product" if site == "activation" else "activation"
     wrong = _other(lambda engine, intervention: replace(intervention, site=other))
@@ -383,10 +372,10 @@ def test_verify_refuses_an_edit_that_never_reaches_the_logits(monkeypatch: pytes
 
 def test_an_edit_outside_the_model_is_refused() -> None:
     engine = engine_of("llama")
-    message = "layer 3, neuron 0, but the model has 3 layers of 80 neurons"
+    message = "layer 3, entry 0, but the model has 3 layers of 80 neurons"
     with pytest.raises(UserError, match=message), engine.perturbed(deactivate(np.array([3]), np.array([0]))):
         pass
-    with pytest.raises(UserError, match="layer 1, neuron 80"):
+    with pytest.raises(UserError, match="layer 1, entry 80"):
         engine.verify(deactivate(np.array([1]), np.array([80])), PROBE)
 
 

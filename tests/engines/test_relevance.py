@@ -340,7 +340,7 @@ def test_damaged_list_of_modules(encoder: Path, content: str) -> None:
 def test_a_judge_scores_the_share_of_yes(saved_judge: Path, words: tuple[str, str], batch_size: int) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(saved_judge, dtype=torch.float64).eval()
     expected = [share(model, prompt_of(*pair), ids(words[0]), ids(words[1])) for pair in PAIRS]
-    settings = judge_settings(saved_judge, yes=f" {words[0]}", no=f" {words[1]}")
+    settings = judge_settings(saved_judge, accept=f" {words[0]}", reject=f" {words[1]}")
     scores = score(settings, PAIRS, batch_size=batch_size)
     np.testing.assert_allclose(log_odds(scores), log_odds(expected), atol=1e-4, rtol=0)
     assert log_odds(scores).std() > 1
@@ -356,7 +356,7 @@ def test_padding_changes_no_judgement_of_any_family(name: str, tmp_path: Path) -
     model.save_pretrained(tmp_path)
     word_tokenizer("[CLS]", bos_token="[CLS]").save_pretrained(tmp_path)
     expected = [share(model.double(), prompt_of(*pair), ids("t110 t112"), ids("t111")) for pair in PAIRS]
-    scores = score(judge_settings(tmp_path, yes=" t110 t112"), PAIRS)
+    scores = score(judge_settings(tmp_path, accept=" t110 t112"), PAIRS)
     np.testing.assert_allclose(log_odds(scores), log_odds(expected), atol=1e-4, rtol=0)
     assert log_odds(scores).std() > 0.1
 
@@ -413,14 +413,14 @@ def test_words_are_cut_as_they_follow_the_template(judge: Path) -> None:
     tokenizer.save_pretrained(judge)
     model = transformers.AutoModelForCausalLM.from_pretrained(judge, dtype=torch.float64).eval()
     prompt = [vocabulary[letter] for letter in "a?b!Reply:"]
-    settings = judge_settings(judge, template="{question}{answer}Reply:", yes=" yes", no=" no")
+    settings = judge_settings(judge, template="{question}{answer}Reply:", accept=" yes", reject=" no")
     yes, no = [vocabulary["Ġyes"]], [vocabulary[letter] for letter in "Ġno"]
     assert score(settings, [("a?", "b!")])[0] == pytest.approx(share(model, prompt, yes, no), abs=TOLERANCE)
     yes, no = ([vocabulary[letter] for letter in word] for word in ("yes", "no"))
     found = score(settings | {"accept": "yes", "reject": "no"}, [("a?", "b!")])[0]
     assert found == pytest.approx(share(model, prompt, yes, no), abs=TOLERANCE)
     trap = settings | {"template": "{question}{answer}Reply: ", "accept": "yes", "reject": "no"}
-    with pytest.raises(RelevanceError, match=r"^metrics\.relevance\.yes: 'yes' has no tokens of its own .*' yes'"):
+    with pytest.raises(RelevanceError, match=r"^metrics\.relevance\.accept: 'yes' has no tokens of its own .*' yes'"):
         score(trap, [("a?", "b!")])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,30 @@ def config_of(**overrides: Any) -> dict[str, Any]:
     return validate(raw)
 
 
+CATALOGUE = {
+    "deactivate": {"kind": "deactivate"},
+    "random": {"kind": "random"},
+    "random-active": {"kind": "random", "control": "activity", "measure": ["perplexity"]},
+    "deactivate-rate": {"kind": "deactivate", "top_rate": [0.01, 0.1], "measure": ["perplexity"]},
+    "random-rate": {"kind": "random", "of": "deactivate-rate", "measure": ["perplexity"]},
+    "steer": {"kind": "steer", "scale": 2, "measure": ["answers"]},
+    "random-steer": {"kind": "random", "of": "steer", "measure": ["answers"]},
+    "steer-residual": {"kind": "steer", "site": "residual", "layers": [2], "measure": ["answers"]},
+}
+"""Variants of every kind."""
+
+
+def config_of_kinds(**catalogue: Any) -> dict[str, Any]:
+    """A run of all of `CATALOGUE`, and of variants given here."""
+    run = {"models": ["tiny"], "languages": LANGUAGES, "perturbations": [*CATALOGUE, *catalogue]}
+    return config_of(run=run, perturbations=CATALOGUE | catalogue)
+
+
+def variant_settings(**catalogue: Any) -> pd.DataFrame:
+    """The table of variants of that run."""
+    return findings.settings_of(config_of_kinds(**catalogue))[0]
+
+
 def perplexity(own: float = 1.5, other: float = 1.1, draws: tuple[float, ...] = (1.02, 1.06)) -> pd.DataFrame:
     """`deactivate` with these ratios; `random` with these draws; unperturbed perplexity 20 in en, 30 in de."""
     rows = []
@@ -91,13 +117,28 @@ def perplexity(own: float = 1.5, other: float = 1.1, draws: tuple[float, ...] = 
     return pd.DataFrame(rows)
 
 
+def with_controls_by_activity(table: pd.DataFrame, *ratios: float) -> pd.DataFrame:
+    """A table of perplexity with draws of `random-active` for every language, of these ratios."""
+    draws = table[table["perturbation"].str.fullmatch("random-..-1")]
+    named = [
+        draws.assign(
+            perturbation=[f"random-active-{language}-{number}" for language in draws["edited_language"]],
+            **{"variant": "random-active", "draw": number, "ratio": ratio},
+        )
+        for number, ratio in enumerate(ratios, 1)
+    ]
+    return pd.concat([table, *named], ignore_index=True)
+
+
 def text_metrics() -> pd.DataFrame:
     """Every cell has its own length: 100, 200, … in the order of the rows; the ratio is a thousandth of it."""
     table = perplexity().drop(columns=["perplexity", "ratio"])
     table["mean_characters"] = [100.0 * number for number in range(1, len(table) + 1)]
     table["stop_word_ratio"] = table["mean_characters"] / 10_000
     table["prompt_language"] = table["kind"].map({"none": 0.9, "deactivate": 0.25, "random": 0.8})
-    return table.assign(identical_to_baseline=0.05, empty=0.0, outputs=40)
+    table = table.assign(identical_to_baseline=0.05, empty=0.0, outputs=40)
+    shares = {"english": 0.125, "undetermined": 0.075, "agreement": 0.875, "loops": 0.15, "copies": 0.35}
+    return table.assign(**shares, repeated_ngrams=0.0625, distinct_2=0.9375, compression_ratio=1.625)
 
 
 def neurons(en: int = 12, de: int = 9) -> dict[str, pd.DataFrame]:
@@ -144,9 +185,82 @@ def recordings() -> pd.DataFrame:
     )
 
 
+def differences(ratios: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Perplexity: ln of the ratio of `perplexity()`, or of another such table; answers in the prompt's language: from
+    90 to 25 %. Both against none, in every language; the own language against random as well. Intervals reach 0.1 to
+    either side.
+    """
+    rows = []
+    for row in (perplexity() if ratios is None else ratios).to_dict("records"):
+        if row["kind"] == "none":
+            continue
+        cell = {key: row[key] for key in ("model", "perturbation", "language", "variant", "kind", "edited_language")}
+        difference = math.log(row["ratio"])
+        nats = {"measure": "perplexity", "unit": "windows", "reference": 3.0, "value": 3.0 + difference, "samples": 80}
+        share = {"measure": "prompt_language", "unit": "prompts", "reference": 0.9, "value": 0.25, "samples": 40}
+        rows.append(cell | nats | {"against": "none", "draws": 0, "difference": difference})
+        rows.append(cell | share | {"against": "none", "draws": 0, "difference": -0.65})
+        if row["kind"] == "deactivate" and row["language"] == row["edited_language"]:
+            rows.append(cell | nats | {"against": "random", "draws": 2, "difference": difference - 0.04})
+    table = pd.DataFrame(rows).assign(p_value=0.0005, q_value=0.00123, note=None, source_language=None, draw=math.nan)
+    return table.assign(low=table["difference"] - 0.1, high=table["difference"] + 0.1)
+
+
+def steering(shares: dict[str, float] | None = None, languages: Sequence[str] = LANGUAGES) -> pd.DataFrame:
+    """Every direction and all together with the same share per variant, an interval of 0.04 to either side."""
+    shares = {"none": 0.05, "steer": 0.6, "random-steer": 0.1} if shares is None else shares
+    directions = [(one, other) for one in languages for other in languages if one != other]
+    rows = [
+        {"variant": name, "language": language, "target": target, "prompts": 40, "share": share}
+        for name, share in shares.items()
+        for language, target in [*directions, ("all", "all")]
+    ]
+    table = pd.DataFrame(rows).assign(model="tiny", note=None)
+    draws = table["variant"].str.startswith("random").map({True: 5, False: 0})
+    return table.assign(draws=draws, low=table["share"] - 0.04, high=table["share"] + 0.04)
+
+
+def stop_words() -> pd.DataFrame:
+    rows = [
+        {"perturbation": name, "variant": kind, "kind": kind, "language": language, "output_language": "de"}
+        | {"list": words, "outputs": 7, "words": 100, "stop_words": 25, "ratio": 0.25 if words == "de" else 0.125}
+        for name, kind in (("none", "none"), ("deactivate-en", "deactivate"), ("random-en-1", "random"))
+        for language in LANGUAGES
+        for words in LANGUAGES
+    ]
+    return pd.DataFrame(rows).assign(model="tiny", edited_language=None, source_language=None)
+
+
+def convergence(methods: Sequence[str] = ("lape", "probe"), languages: Sequence[str] = LANGUAGES) -> pd.DataFrame:
+    """Sets of 12 and 8 neurons that share 4, so a quarter of either; by chance 0.25 of them. Layer 0 holds all."""
+    rows = [
+        {"method": one, "other_method": other, "language": language, "layer": layer}
+        for one, other in combinations(methods, 2)
+        for language in languages
+        for layer in (0, math.nan)
+    ]
+    sizes = {"neurons": 12, "other_neurons": 8, "shared": 4, "jaccard": 0.25, "expected": 0.25, "p_value": 0.001}
+    return pd.DataFrame(rows).assign(model="tiny", **sizes)
+
+
+def stability() -> pd.DataFrame:
+    rows = [
+        {"comparison": comparison, "language": language, "tokens": tokens}
+        for comparison, tokens in (("halves", 6000), ("1/4", 3000), ("1/2", 6000))
+        for language in LANGUAGES
+    ]
+    sizes = {"neurons": 12, "other_neurons": 10, "shared": 8, "jaccard": 8 / 14, "expected": 0.3}
+    return pd.DataFrame(rows).assign(model="tiny", **sizes)
+
+
 def all_tables() -> findings.Tables:
     shares = text_metrics().assign(share=1.0)
     return {
+        "differences": differences(),
+        "steering": steering(),
+        "stop_words": stop_words(),
+        "convergence": convergence(),
+        "stability": stability(),
         "recordings": recordings(),
         **neurons(),
         "perplexity": perplexity(),

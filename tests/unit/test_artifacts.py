@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from langneurons import artifacts
 from langneurons.artifacts import ArtifactError
 from langneurons.corpus.windows import TokenWindows
-from langneurons.interventions import Intervention, deactivate
+from langneurons.interventions import Intervention, deactivate, shift
 from langneurons.neurons.counting import ActivationCounts
+from langneurons.neurons.sentences import SentenceMeans
 
 Read = Callable[[Path], Any]
 
@@ -31,6 +32,21 @@ COUNTS = ActivationCounts(
     activation_sum=np.array([[0.1, -2.5e-300], [1e300, -0.0]]),
     product_sum=np.array([[1 / 3, np.pi], [-1.0, 0.0]]),
     tokens=2**40,
+)
+PARTS = ActivationCounts(
+    over_zero=COUNTS.over_zero,
+    activation_sum=COUNTS.activation_sum,
+    product_sum=COUNTS.product_sum,
+    tokens=COUNTS.tokens,
+    half_over_zero=np.array([[0, 1], [2**39, 2]], dtype=np.int64),
+    half_tokens=2**39,
+    quarter_over_zero=np.array([[0, 0], [2**38, 1]], dtype=np.int64),
+    quarter_tokens=2**38,
+    hidden_sum=np.array([[0.1, -0.0, 1e300], [1 / 3, 5e-324, -2.0]]),
+)
+"""The same recording with all that one can hold; hidden states are wider than there are neurons."""
+SENTENCES = SentenceMeans(
+    np.array([[[0.1, -2], [65504, 6e-8]], [[0, 1 / 3], [-0.0, 1]]], dtype=np.float16), np.array([5, 64], dtype=np.int64)
 )
 NEURONS = pd.DataFrame(
     {
@@ -97,6 +113,12 @@ EXAMPLES = {
             artifacts.read_activations,
         ),
         Example(
+            "sentences",
+            "en.safetensors",
+            lambda path: artifacts.write_sentences(path, SENTENCES, METADATA),
+            artifacts.read_sentences,
+        ),
+        Example(
             "neurons",
             "lape.parquet",
             lambda path: artifacts.write_table(path, "neurons", NEURONS, METADATA),
@@ -133,7 +155,7 @@ def content(value: Any) -> Any:
         columns = {name: (str(column.dtype), column.tolist()) for name, column in value.items()}
         bits = {name: column.to_numpy().tobytes() for name, column in value.items() if column.dtype.kind in "iuf"}
         return (list(value.columns), list(value.index), columns, bits)
-    if isinstance(value, TokenWindows | ActivationCounts | Intervention):
+    if isinstance(value, TokenWindows | ActivationCounts | SentenceMeans | Intervention):
         return [(name, content(part)) for name, part in vars(value).items()]
     if isinstance(value, tuple):
         return tuple(content(part) for part in value)
@@ -166,6 +188,70 @@ def test_the_number_of_tokens_is_a_scalar(tmp_path: Path) -> None:
         "product_sum": ("<f8", (2, 2)),
         "tokens": ("<i8", ()),
     }
+
+
+def test_activations_with_all_parts(tmp_path: Path) -> None:
+    path = tmp_path / "en.safetensors"
+    artifacts.write_activations(path, PARTS, METADATA)
+    assert content(artifacts.read_activations(path)) == content((PARTS, METADATA))
+    arrays, _ = artifacts.read_arrays(path, "activations")
+    assert {name: (array.dtype.str, array.shape) for name, array in arrays.items()} == {
+        **dict.fromkeys(("over_zero", "half_over_zero", "quarter_over_zero"), ("<i8", (2, 2))),
+        **dict.fromkeys(("activation_sum", "product_sum"), ("<f8", (2, 2))),
+        **dict.fromkeys(("tokens", "half_tokens", "quarter_tokens"), ("<i8", ())),
+        "hidden_sum": ("<f8", (2, 3)),
+    }
+
+
+LACKING = {
+    "the sums": {"activation_sum": None, "product_sum": None},
+    "the quarter": {"quarter_over_zero": None, "quarter_tokens": 0},
+    "all parts": {"half_over_zero": None, "half_tokens": 0, "quarter_over_zero": None, "quarter_tokens": 0},
+    "the hidden states": {"hidden_sum": None},
+}
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+def test_activations_without(lacking: str, tmp_path: Path) -> None:
+    """What is missing stays missing: no zeros and no empty arrays."""
+    counts = replace(PARTS, **LACKING[lacking])
+    artifacts.write_activations(tmp_path / "en.safetensors", counts, METADATA)
+    assert content(artifacts.read_activations(tmp_path / "en.safetensors")) == content((counts, METADATA))
+    arrays, _ = artifacts.read_arrays(tmp_path / "en.safetensors", "activations")
+    assert not set(LACKING[lacking]) & set(arrays)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_activations_of_a_former_format_are_refused(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lack hidden states and parts of the text, which nothing but a new recording can supply."""
+    path = tmp_path / "en.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setitem(artifacts.VERSIONS, "activations", version)
+        artifacts.write_activations(path, COUNTS, METADATA)
+    with pytest.raises(ArtifactError, match=f"has the format activations-{version}, but .* reads activations-3"):
+        artifacts.read_activations(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_sentences(dtype: type, tmp_path: Path) -> None:
+    sentences = replace(SENTENCES, means=SENTENCES.means.astype(dtype))
+    artifacts.write_sentences(tmp_path / "en.safetensors", sentences, METADATA)
+    assert content(artifacts.read_sentences(tmp_path / "en.safetensors")) == content((sentences, METADATA))
+
+
+def test_impossible_means_of_sentences_are_refused_with_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "en.safetensors"
+    artifacts.write_sentences(path, replace(SENTENCES, tokens=np.array([5, 0])), {})
+    with pytest.raises(ArtifactError, match=r"en\.safetensors: a sentence has no token"):
+        artifacts.read_sentences(path)
+
+
+def test_a_shift_of_the_residual_stream(tmp_path: Path) -> None:
+    edit = shift({2: np.array([0.1, -5e-324, 0])})
+    artifacts.write_intervention(tmp_path / "edit.parquet", edit, {"scale": 2})
+    assert content(artifacts.read_intervention(tmp_path / "edit.parquet")) == content(edit)
 
 
 def test_neurons(tmp_path: Path) -> None:
@@ -388,6 +474,7 @@ def test_impossible_counts_are_refused_with_the_path(tmp_path: Path) -> None:
     artifacts.write_activations(path, counts, {})
     with pytest.raises(ArtifactError, match=r"en\.safetensors: 4 activations are NaN or infinite \(product_sum\)"):
         artifacts.read_activations(path)
+    assert content(artifacts.read_activations_unchecked(path)) == content((counts, {}))  # for the audit
 
 
 # -- other files -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pytest
 
 from langneurons import artifacts
 from langneurons import config as experiment
+from langneurons import variants
 from langneurons.artifacts import ArtifactError
 from langneurons.audit.checks import CHECKS, audit
 from langneurons.audit.effect import ROUNDING
@@ -29,9 +30,12 @@ from unit.report_cases import LANGUAGES, config_of
 
 REFERENCE = Path(os.environ.get("LANGNEURONS_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 
-CONFIG = config_of(perturbations={"deactivate": {"kind": "deactivate"}, "random": {"kind": "random", "draws": 1}})
+CONFIG = config_of(
+    perturbations={"deactivate": {"kind": "deactivate"}, "random": {"kind": "random", "draws": 1}},
+    identification={"compare": []},
+)
 CONTENTS = experiment.contents(CONFIG, "tiny")
-PERTURBATIONS = experiment.describe_all(CONFIG)
+PERTURBATIONS = variants.describe_all(CONFIG)
 EDITS = {
     "deactivate": ["deactivate-en", "deactivate-de"],
     "random": ["random-en-1", "random-de-1"],
@@ -724,7 +728,7 @@ IMPOSSIBLE: dict[str, tuple[ActivationCounts, str]] = {
     ),
     "half of the windows": (
         broken("half_over_zero", TOKENS // 2 + 1),
-        "The recording of de cannot be true: the counts of half of the windows are not possible for its 5000 tokens.",
+        "The recording of de cannot be true: the counts of a part of the windows are not possible for its 5000 tokens.",
     ),
     "shapes": (
         replace(recording("de"), activation_sum=np.zeros((2, 3))),
@@ -1102,7 +1106,7 @@ def test_any_flipped_bit_of_a_recording_is_noticed(tmp_path: Path) -> None:
         flipped = bytearray(raw)
         flipped[position] ^= 1 << position % 8
         path.write_bytes(flipped)
-        evidence = read(tmp_path, answered=[], read=False, methods=[])
+        evidence = read(tmp_path, answered=[], read=[], methods=[])
         assert list(evidence.recordings) == ["en"], position
         assert [str(path) in problem for problem in evidence.problems] == [True], position
 
@@ -1280,7 +1284,7 @@ def test_the_replications_identification(llama: dict[str, ActivationCounts]) -> 
 
 def deactivations() -> list[dict[str, Any]]:
     run = {"models": ["tiny"], "languages": PUBLISHED, "perturbations": ["deactivate"]}
-    return experiment.describe_all(config_of(run=run))
+    return variants.describe_all(config_of(run=run))
 
 
 def test_the_published_answers(published_answers: pd.DataFrame) -> None:
@@ -1292,7 +1296,7 @@ def test_the_published_answers(published_answers: pd.DataFrame) -> None:
     expected = [
         (PASSED, "en", "100% of the 70 unperturbed answers to prompts in en are in it."),
         (NOTE, "de", "56% of the 70 unperturbed answers to prompts in de are in it."),
-        (WARNING, "tr", "Only 24% of the 70 unperturbed answers to prompts in tr are in that language."),
+        (WARNING, "tr", "Only 23% of the 70 unperturbed answers to prompts in tr are in that language."),
     ]
     expect("baseline-language", evidence, *expected)
 

@@ -52,14 +52,18 @@ def test_written_values_are_the_defaults() -> None:
     silent = validate(bare)
     written["run"].pop("perturbations")
     silent["run"].pop("perturbations")
+    # A scale for a model of config.yaml by name, which a config with other models lacks.
+    for name in ("steer", "random-steer"):
+        assert written["perturbations"][name].pop("scale_by_model") == {"llama-demo": 6}
+        assert silent["perturbations"][name].pop("scale_by_model") == {}
     assert written == silent
 
 
 def test_default_run() -> None:
     config = validate(yaml.safe_load(TEXT))
     assert config["run"]["languages"] == ["en", "de", "tr"]
-    assert len(variants.perturbations(config)) == 1 + 3 * (1 + 5 + 5 + 3 + 3 * 3 + 1 + 5 + 1)
+    assert len(variants.perturbations(config)) == 1 + 3 * (1 + 5 + 5 + 2 + 2 * 2 + 1 + 5 + 1)
     assert experiment.selections(config, "gpt2-demo") == [
         *("lape", "lape-bonus", "mean-difference", "average-precision", "probe"),
-        *("lape-top-0.01", "lape-top-0.02", "lape-top-0.1"),
+        *("lape-top-0.01", "lape-top-0.1"),
     ]

@@ -101,7 +101,9 @@ def test_possible_counts_of_a_half(counts: list[list[int]], tokens: int) -> None
 )
 def test_impossible_counts_of_a_half(counts: list[list[int]], tokens: int, reason: int) -> None:
     """Whichever half is at fault, its number of tokens is named."""
-    with pytest.raises(UserError, match=f"^the counts of half of the windows are not possible for its {reason} tokens"):
+    with pytest.raises(
+        UserError, match=f"^the counts of a part of the windows are not possible for its {reason} tokens"
+    ):
         with_half(counts, tokens).check()
 
 
@@ -187,3 +189,124 @@ def test_probability_is_the_published_float32_quotient() -> None:
     expected = torch.tensor(over_zero, dtype=torch.int32) / 100_000_001
     ours = ActivationCounts(over_zero, np.zeros((10, 1000)), np.zeros((10, 1000)), 100_000_001).probability()
     assert np.array_equal(ours, expected.numpy())
+
+
+# -- quarters ----------------------------------------------------------------------------------------------------------
+
+
+def with_quarter(counts: list[list[int]], tokens: int) -> ActivationCounts:
+    """Of the half [[0, 1], [6, 3]] on 6 tokens of the counts [[0, 3], [10, 7]] on 10, those of a quarter."""
+    return counts_with(
+        half_over_zero=np.array([[0, 1], [6, 3]], dtype=np.int64),
+        half_tokens=6,
+        quarter_over_zero=np.array(counts, dtype=np.int64),
+        quarter_tokens=tokens,
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "tokens"), [([[0, 0], [3, 2]], 3), ([[0, 1], [3, 3]], 3), ([[0, 1], [5, 2]], 5), ([[0, 0], [1, 0]], 1)]
+)
+def test_possible_counts_of_a_quarter(counts: list[list[int]], tokens: int) -> None:
+    with_quarter(counts, tokens).check()
+
+
+@pytest.mark.parametrize(
+    ("counts", "tokens", "reason"),
+    [
+        ([[0, 0], [4, 2]], 3, 3),  # more than the quarter has tokens
+        ([[0, -1], [3, 2]], 3, 3),
+        ([[0, 0], [2, 2]], 3, 3),  # the other quarter of 3 tokens would have 4 of the 6
+        ([[1, 0], [3, 2]], 3, 3),  # and here less than none
+        ([[0, 1], [6, 3]], 6, 0),  # all of the half
+        ([[0, 1], [6, 3]], 7, -1),
+        ([[0, 0], [0, 0]], 0, 0),
+    ],
+)
+def test_impossible_counts_of_a_quarter(counts: list[list[int]], tokens: int, reason: int) -> None:
+    with pytest.raises(
+        UserError, match=f"^the counts of a part of the windows are not possible for its {reason} tokens"
+    ):
+        with_quarter(counts, tokens).check()
+
+
+def test_the_shape_of_a_quarter() -> None:
+    with pytest.raises(UserError, match=r"different shapes: \[\(2, 2\), \(2, 3\)\]"):
+        counts_with(quarter_over_zero=np.zeros((2, 3), dtype=np.int64), quarter_tokens=3).check()
+
+
+def test_budgets_by_hand() -> None:
+    """What a quarter and half of the text would have given, the smaller first."""
+    budgets = with_quarter([[0, 0], [3, 2]], 3).budgets()
+    assert list(budgets) == ["1/4", "1/2"]
+    assert {share: (part.over_zero.tolist(), part.tokens) for share, part in budgets.items()} == {
+        "1/4": ([[0, 0], [3, 2]], 3),
+        "1/2": ([[0, 1], [6, 3]], 6),
+    }
+    for part in budgets.values():
+        part.check()
+        assert (part.activation_sum, part.product_sum, part.hidden_sum) == (None, None, None)
+        assert (part.halves(), part.budgets()) == (None, {})
+
+
+def test_budgets_that_were_not_kept() -> None:
+    assert counts_with().budgets() == {}
+    assert list(with_half([[0, 1], [6, 3]], 6).budgets()) == ["1/2"]
+
+
+def test_quarters_joined_by_hand() -> None:
+    """As the script does: two quarters are a half; with the other half they are all."""
+    parts = [
+        counts_with(over_zero=np.array([[number, 0], [1, 2]], dtype=np.int64), tokens=4 + number) for number in range(3)
+    ]
+    half = join_halves(parts[0], parts[1])
+    assert half.quarter_over_zero is None
+    joined = join_halves(half, parts[2])
+    joined.check()
+    assert joined.over_zero.tolist() == [[3, 0], [3, 6]]
+    assert joined.tokens == 4 + 5 + 6
+    budgets = joined.budgets()
+    assert (budgets["1/4"].over_zero.tolist(), budgets["1/4"].tokens) == ([[0, 0], [1, 2]], 4)
+    assert (budgets["1/2"].over_zero.tolist(), budgets["1/2"].tokens) == ([[1, 0], [2, 4]], 9)
+    halves = joined.halves()
+    assert halves is not None
+    assert (halves[1].over_zero.tolist(), halves[1].tokens) == ([[2, 0], [1, 2]], 6)
+    # The parts of the second are of no half of the whole.
+    turned = join_halves(parts[2], half)
+    assert turned.quarter_over_zero is None
+    assert list(turned.budgets()) == ["1/2"]
+
+
+# -- hidden states -----------------------------------------------------------------------------------------------------
+
+
+def test_hidden_states_of_another_width_than_the_neurons() -> None:
+    counts_with(hidden_sum=np.array([[1.0, -2, 3], [0, 0, 1e300]])).check()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_hidden_states_that_are_not_finite(value: float) -> None:
+    with pytest.raises(UserError, match=r"^hidden states are NaN or infinite\. .*dtype: bfloat16 or float32\.$"):
+        counts_with(hidden_sum=np.array([[1, value, 0], [0, 0, 0]])).check()
+
+
+def test_a_broken_neuron_is_named_before_the_hidden_states_that_it_breaks() -> None:
+    with pytest.raises(UserError, match=r"NaN or infinite \(activation_sum\), first in layer 1, neuron 0"):
+        counts_with(activation_sum=changed(np.nan), hidden_sum=np.full((2, 3), np.nan)).check()
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 4), (2,), (2, 4, 1)])
+def test_hidden_states_of_another_number_of_layers(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"hidden states have the shape .* but activations were counted in 2 layers"):
+        counts_with(hidden_sum=np.zeros(shape)).check()
+
+
+def test_hidden_states_joined_by_hand() -> None:
+    first, second = (counts_with(hidden_sum=np.array([[1.0, 2, value], [0, 0, -value]])) for value in (3, 0.5))
+    joined = join_halves(first, second)
+    assert joined.hidden_sum is not None
+    assert joined.hidden_sum.tolist() == [[2, 4, 3.5], [0, 0, -3.5]]
+    assert first.hidden_sum is not None
+    assert first.hidden_sum.tolist() == [[1, 2, 3], [0, 0, -3]]  # not in place
+    for one, other in ((first, counts_with()), (counts_with(), first)):
+        assert join_halves(one, other).hidden_sum is None  # a half of them would be no sum

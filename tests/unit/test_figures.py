@@ -16,7 +16,9 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from langneurons.report import figures, findings, looks, neuron_figures
+from langneurons.report import choices, figures, findings, looks, neuron_figures
+from langneurons.report.shares import language_shares
+from unit.report_cases import convergence, differences, steering, variant_settings
 
 LANGUAGES = ["en", "de"]
 TWELVE = ["en", "de", "tr", "zh", "fr", "es", "vi", "id", "ja", "ar", "fi", "sw"]
@@ -92,12 +94,29 @@ def overlaps(languages: Sequence[str], methods: Sequence[str] = ("lape",)) -> pd
     )
 
 
+def thresholds(*methods: str) -> pd.DataFrame:
+    """All at the default rate."""
+    return pd.DataFrame({"model": "m", "method": methods, "top_rate": 0.05})
+
+
 TABLES = {
     "neurons_by_layer": lambda names: by_layer(names, 4),
+    "thresholds": lambda names: thresholds("lape"),
+    "variants": lambda names: variant_settings(),
+    "effects": lambda names: pd.DataFrame({"perturbation": [f"deactivate-{name}" for name in names]}).assign(
+        edited_neurons=range(len(names))
+    ),
     "overlaps": overlaps,
+    "convergence": lambda names: convergence(languages=names),
     "perplexity": perplexity,
+    "differences": lambda names: differences(perplexity(names)),
+    "steering": lambda names: steering(languages=names),
     "output_languages": answers,
 }
+
+
+def tables_of(name: str, languages: Sequence[str]) -> list[pd.DataFrame]:
+    return [TABLES[table](languages) for table in figures.FIGURES[name].tables]
 
 
 def texts(figure: Figure) -> list[str]:
@@ -110,9 +129,8 @@ def texts(figure: Figure) -> list[str]:
 @pytest.mark.parametrize("name", figures.FIGURES)
 @pytest.mark.parametrize("languages", [LANGUAGES, TWELVE], ids=["two", "twelve"])
 def test_svg_is_reproducible_and_self_contained(name: str, languages: list[str]) -> None:
-    source, draw = figures.FIGURES[name]
-    table = TABLES[source](languages)
-    first, second = (figures.plot(table, draw, languages) for _ in range(2))
+    draw = figures.FIGURES[name].draw
+    first, second = (figures.plot(tables_of(name, languages), draw, languages) for _ in range(2))
     assert first == second
     root = ElementTree.fromstring(first)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -126,18 +144,28 @@ def test_svg_is_reproducible_and_self_contained(name: str, languages: list[str])
 
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_figure_without_rows_says_so(name: str) -> None:
-    source, draw = figures.FIGURES[name]
-    assert ElementTree.fromstring(figures.plot(pd.DataFrame(), draw, LANGUAGES)) is not None
-    shown = draw(TABLES[source](LANGUAGES).iloc[:0], LANGUAGES)
+    draw, tables = figures.FIGURES[name].draw, tables_of(name, LANGUAGES)
+    assert ElementTree.fromstring(figures.plot([pd.DataFrame()] * len(tables), draw, LANGUAGES)) is not None
+    shown = draw(*(table.iloc[:0] for table in tables), LANGUAGES)
     assert len(shown.texts) == 1
     assert not shown.axes
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figure_without_one_of_its_tables(name: str) -> None:
+    """No crash and no blank: a notice, or what the other tables have."""
+    draw, tables = figures.FIGURES[name].draw, tables_of(name, LANGUAGES)
+    for place in range(len(tables)):
+        for missing in (pd.DataFrame(), tables[place].iloc[:0]):
+            shown = draw(*tables[:place], missing, *tables[place + 1 :], LANGUAGES)
+            assert shown.axes or shown.subfigs or shown.texts
 
 
 def test_style_does_not_leak() -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    figures.plot(perplexity(), figures.perplexity_ratio, LANGUAGES)
+    figures.plot([perplexity()], figures.perplexity_ratio, LANGUAGES)
     assert dict(mpl.rcParams) == before
 
 
@@ -177,7 +205,8 @@ def test_text_contrasts_with_its_background() -> None:
 
 
 def test_layer_profile_draws_the_first_method() -> None:
-    figure = figures.layer_profile(by_layer(LANGUAGES, 3, ["lape", "lape-top-0.1"]), LANGUAGES)
+    table, rates = by_layer(LANGUAGES, 3, ["lape", "lape-top-0.1"]), thresholds("lape")
+    figure = figures.layer_profile(table, rates, LANGUAGES)
     heights = [bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
     assert heights == [0, 1, 2, 1, 2, 3]
     assert [text.get_text() for text in figure.subfigs[0].legends[0].get_texts()] == LANGUAGES
@@ -186,7 +215,7 @@ def test_layer_profile_draws_the_first_method() -> None:
 
 def test_layer_profile_draws_a_published_mask_too_with_its_own_languages() -> None:
     own, mask = by_layer(LANGUAGES, 3), by_layer(["en", "zh"], 3).assign(method="published")
-    figure = figures.layer_profile(pd.concat([own, mask]), LANGUAGES)
+    figure = figures.layer_profile(pd.concat([own, mask]), thresholds("lape"), LANGUAGES)
     named = [[text.get_text() for text in part.legends[0].get_texts()] for part in figure.subfigs]
     assert named == [["en", "de"], ["en", "zh"]]
     colours = [
@@ -222,8 +251,32 @@ def test_overlap_of_very_many_languages_has_no_numbers() -> None:
     assert texts(figures.neuron_overlap(overlaps(many), many)) == []
 
 
+@pytest.mark.parametrize("languages", [LANGUAGES, TWELVE], ids=["two", "twelve"])
+def test_layer_profile_of_several_methods_has_a_panel_per_method_and_language(languages: list[str]) -> None:
+    """Of few languages these are the columns, of many the rows; methods of another rate are left out."""
+    methods = ["lape", "probe", "lape-top-0.1"]
+    rates = thresholds("lape", "probe", "lape-top-0.1")
+    rates.loc[2, "top_rate"] = 0.1
+    figure = figures.layer_profile(by_layer(languages, 3, methods), rates, languages)
+    shape = (2, 2) if languages == LANGUAGES else (12, 2)
+    assert len(figure.axes) == shape[0] * shape[1]
+    second = figure.axes[1 if languages == LANGUAGES else 2]  # lape, de: 1, 2 and 3 neurons
+    heights = [bar.get_height() for bar in second.patches if isinstance(bar, Rectangle)]
+    assert heights == pytest.approx([100 / 6, 200 / 6, 300 / 6])
+    assert [text.get_text() for text in second.texts] == ["6"]
+    names = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert names == (["lape", "probe"] if languages == LANGUAGES else languages)
+
+
+def test_layer_profile_of_several_methods_beside_a_mask_of_other_languages() -> None:
+    table = pd.concat([by_layer(LANGUAGES, 3, ["lape", "probe"]), by_layer(["zh"], 3).assign(method="published")])
+    figure = figures.layer_profile(table, thresholds("lape", "probe", "published"), LANGUAGES)
+    assert len(figure.axes) == 3 * 3
+    assert texts(figure).count("not compared") == 2 + 2  # zh by lape and probe; en and de by the mask
+
+
 def test_many_layers_get_a_panel_per_language_in_percent() -> None:
-    figure = figures.layer_profile(by_layer(TWELVE, 80), TWELVE)
+    figure = figures.layer_profile(by_layer(TWELVE, 80), thresholds("lape"), TWELVE)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert len(panels) == 12
     assert panels[0].get_title(loc="left") + panels[0].get_title() == "en: 3,160 neurons"
@@ -234,13 +287,13 @@ def test_many_layers_get_a_panel_per_language_in_percent() -> None:
 def test_a_language_without_neurons_has_an_empty_panel() -> None:
     table = by_layer(TWELVE, 80)
     table.loc[table["language"] == "de", "neurons"] = 0
-    figure = figures.layer_profile(table, TWELVE)
+    figure = figures.layer_profile(table, thresholds("lape"), TWELVE)
     assert {bar.get_height() for bar in figure.axes[1].patches} == {0.0}  # type: ignore[attr-defined]
 
 
 def test_no_neuron_at_all() -> None:
     table = by_layer(LANGUAGES, 3).assign(neurons=0)
-    assert figures.layer_profile(table, LANGUAGES).texts[0].get_text() == "No neuron was selected."
+    assert figures.layer_profile(table, thresholds("lape"), LANGUAGES).texts[0].get_text() == "No neuron was selected."
 
 
 # -- perplexity ------------------------------------------------------------------------------------------------------
@@ -254,6 +307,40 @@ def test_heat_maps_print_ratios_and_the_largest_draw() -> None:
     assert [text.get_text() for text in controls.texts] == ["1.04", "max 1.06"] * 4
     assert edits.collections[0].norm.vmax == controls.collections[0].norm.vmax  # type: ignore[attr-defined]
     assert edits.yaxis_inverted()
+
+
+def perplexity_of_kinds() -> pd.DataFrame:
+    """Deactivation and its control at two rates, and a control by activity."""
+    table = perplexity()
+    others = [
+        table[table["variant"] == variant].assign(variant=name)
+        for variant, name in (
+            ("deactivate", "deactivate-rate-0.1"),
+            ("random", "random-rate-0.1"),
+            ("random", "random-active"),
+        )
+    ]
+    return pd.concat([table, *others])
+
+
+@pytest.mark.parametrize("name", ["perplexity_ratio", "perplexity_spread"])
+def test_only_the_default_rate_and_its_control_by_layer_are_shown(name: str) -> None:
+    draw = figures.FIGURES[name].draw
+    few, many = (
+        draw(table, variant_settings(), thresholds("lape"), LANGUAGES)
+        for table in (perplexity(), perplexity_of_kinds())
+    )
+    assert len(few.axes) == len(many.axes)
+    assert texts(few) == texts(many)
+    labels = [[label.get_text() for label in figure.axes[0].get_yticklabels()] for figure in (few, many)]
+    assert labels[0] == labels[1]
+
+
+def test_without_settings_every_variant_is_shown() -> None:
+    draw = figures.FIGURES["perplexity_ratio"].draw
+    figure = draw(perplexity_of_kinds(), pd.DataFrame(), pd.DataFrame(), LANGUAGES)
+    titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes[:-1] if axes.get_visible()]
+    assert {title.partition(":")[0] for title in titles} >= {"deactivate", "deactivate-rate-0.1", "random-rate-0.1"}
 
 
 def test_rows_are_edited_languages_and_columns_languages_read() -> None:
@@ -271,8 +358,8 @@ def test_heat_map_of_a_ratio_that_is_no_number(value: float) -> None:
     table.loc[table["perturbation"] == "deactivate-en", "ratio"] = value
     figure = figures.perplexity_ratio(table, LANGUAGES)
     assert texts(figure)[:2] == [looks.number(value)] * 2
-    assert figures.plot(table, figures.perplexity_ratio, LANGUAGES)
-    assert figures.plot(table, figures.perplexity_spread, LANGUAGES)
+    assert figures.plot([table], figures.perplexity_ratio, LANGUAGES)
+    assert figures.plot([table], figures.perplexity_spread, LANGUAGES)
 
 
 def test_heat_maps_without_a_control() -> None:
@@ -295,13 +382,45 @@ def test_spread_draws_every_ratio_once() -> None:
 
 
 def test_language_shares() -> None:
-    shares, names = findings.language_shares(answers(), LANGUAGES)
+    shares, names = language_shares(answers(), LANGUAGES)
     assert names == ["en", "de", "other", "undetermined"]
     labels = list(dict.fromkeys(shares.index.get_level_values("label")))
     assert labels == ["not perturbed", "deactivate-en", "deactivate-de", "random (mean)"]
     assert shares.loc[("deactivate-en", "de")].tolist() == [0.0, 0.7, 0.2, 0.1]
     # Of four draws (two per language), two are all in the prompt's language and two half.
     assert shares.loc[("random (mean)", "en")].tolist() == [0.75, 0.0, 0.25, 0.0]
+
+
+def steered_answers(languages: Sequence[str]) -> pd.DataFrame:
+    """With steering, a second rate, and steering that switches the source off: that of the prompt's language counts."""
+    table = answers(languages).assign(source_language=None)
+    new = []
+    for source, variant in (("deactivate", "steer"), ("random", "random-steer"), ("deactivate", "deactivate-rate-0.1")):
+        rows = table[table["variant"] == source].assign(variant=variant)
+        rows["perturbation"] = rows["perturbation"].str.replace(source, variant)
+        new.append(rows.assign(kind=rows["kind"] if source == "random" or "rate" in variant else "steer"))
+    return pd.concat([table, *new])
+
+
+def test_output_languages_shows_steering_and_its_control() -> None:
+    draw = figures.FIGURES["output_languages"].draw
+    figure = draw(steered_answers(LANGUAGES), variant_settings(), thresholds("lape"), steering(), LANGUAGES)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    edits = [f"{name}-{language}" for name in ("deactivate", "steer") for language in LANGUAGES]
+    assert labels == ["not perturbed", *edits, "random (mean)", "random-steer (mean)"]
+
+
+def test_shares_with_the_source_off_are_those_of_its_own_prompts() -> None:
+    variants = variant_settings(pair={"kind": "steer", "source_off": True})
+    rows = [
+        {"perturbation": f"pair-{source}-{target}", "variant": "pair", "kind": "steer", "edited_language": target}
+        | {"source_language": source, "language": prompts, "output_language": target, "share": 1.0}
+        for source, target in (("en", "de"), ("de", "en"))
+        for prompts in LANGUAGES
+    ]
+    kept = choices.answered(pd.DataFrame(rows), variants, ("lape", 0.05), steering(), 10)
+    shares, _ = language_shares(kept, LANGUAGES)
+    assert list(shares.index) == [("pair-en", "de"), ("pair-de", "en")]
 
 
 def test_stacked_bars_add_up() -> None:
@@ -336,10 +455,8 @@ def test_an_empty_file_is_an_empty_table(tmp_path: Path) -> None:
 def test_the_script_writes_every_figure(tmp_path: Path) -> None:
     from scripts import plot_figures
 
-    tables = {"neurons_by_layer": by_layer(LANGUAGES, 4), "overlaps": overlaps(LANGUAGES), "perplexity": perplexity()}
-    for name, table in tables.items():
-        table.to_csv(tmp_path / f"{name}.csv", index=False)
-    answers().to_csv(tmp_path / "output_languages.csv", index=False)
+    for name, make in TABLES.items():
+        make(LANGUAGES).to_csv(tmp_path / f"{name}.csv", index=False)
     out = tmp_path / "figures"
     plot_figures.main(["--model", "m", "--languages", *LANGUAGES, "--tables", str(tmp_path), "--output", str(out)])
     assert sorted(path.stem for path in out.iterdir()) == sorted(figures.FIGURES)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +378,7 @@ def sentence_files(folder: Path) -> list[str]:
     return ["--sentences", *(f"{folder}/sentences.{language}" for language in LANGUAGES)]
 
 
-DEFAULTS = {"bonus": 0.5, "neurons_per_language": None}
+DEFAULTS = {"bonus": 0.2, "neurons_per_language": None}
 
 
 @pytest.mark.parametrize("method", METHODS)

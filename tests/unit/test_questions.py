@@ -136,8 +136,8 @@ def test_answers_of_the_perturbed_model() -> None:
     ]
     (answer,) = found(rows)
     assert answer.paragraphs[1] == (
-        "In the answers to 40 prompts per language: answers in the prompt's language: en 95% to 90% (-5 points "
-        "[-10, +1]), de 95% to 40% (-55 points [-70, -40]). Changed beyond chance: answers in the prompt's "
+        "In the answers to 40 prompts per language: answers in the prompt's language: en 95% to 90% (−5 points "
+        "[−10, +1]), de 95% to 40% (−55 points [−70, −40]). Changed beyond chance: answers in the prompt's "
         "language (de)."
     )
     (calm,) = found(rows[:-1])

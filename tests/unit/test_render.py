@@ -14,7 +14,7 @@ import pytest
 
 from langneurons import artifacts
 from langneurons import config as experiment
-from langneurons.report import findings, formats, render
+from langneurons.report import findings, formats, render, views
 from unit.report_cases import (
     LANGUAGES,
     STYLE,
@@ -24,9 +24,11 @@ from unit.report_cases import (
     all_tables,
     answers,
     config_of,
+    config_of_kinds,
     full_page,
     neurons,
     page_of,
+    steering,
     text_metrics,
 )
 
@@ -52,11 +54,19 @@ def test_text_tables_have_the_layout_of_the_replication() -> None:
     lengths = page.row("Mean length of the answers (characters)", "en")
     assert lengths == ["100.0", "300.0", "900.0", "600.0", "1,200.0"]
     assert page.row("Mean length of the answers (characters)", "de")[1:3] == ["400.0", "1,000.0"]
-    ratios = page.row("Stop-word ratio (of the prompt's language)", "de")
+    ratios = page.row("Stop-word ratio (replication's definition, of the prompt's language)", "de")
     assert ratios == ["0.020", "0.040", "0.100", "0.070", "0.130"]
     assert page.row("Answers in the prompt's language", "en") == ["90.0%", "25.0%", "25.0%", "80.0%", "80.0%"]
     assert page.row("Answers identical to the unperturbed ones", "en") == ["5.0%"] * 5
     assert page.row("Empty answers", "de") == ["0.0%"] * 5
+    assert page.row("Answers in English", "de") == ["12.5%"] * 5
+    assert page.row("Answers whose language is undetermined", "de") == ["7.5%"] * 5
+    assert page.row("Answers whose language both identifiers agree on", "de") == ["87.5%"] * 5
+    assert page.row("Answers that end in a loop", "en") == ["15.0%"] * 5
+    assert page.row("Answers that copy the question", "en") == ["35.0%"] * 5
+    assert page.row("Repeated word 4-grams, mean share", "en") == ["0.062"] * 5
+    assert page.row("Distinct-2, mean share of distinct word pairs", "en") == ["0.938"] * 5
+    assert page.row("Compression ratio, mean", "en") == ["1.62"] * 5
 
 
 def test_tables_of_what_was_run() -> None:
@@ -107,7 +117,7 @@ def test_every_link_of_the_contents_has_its_section() -> None:
     targets = {attributes["id"] for tag, attributes in page.tags if tag == "section"}
     links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
     assert links == {f"#{target}" for target in targets}
-    assert len(links) == 11
+    assert len(links) == 16
 
 
 # -- untrusted text --------------------------------------------------------------------------------------------------
@@ -178,11 +188,26 @@ def test_nothing_is_loaded_from_anywhere(make: Any) -> None:
 
 
 def test_examples_side_by_side() -> None:
-    shown = render.examples(answers(), config_of(report={"examples": 2}))
+    shown = views.examples(answers(), config_of(report={"examples": 2}), pd.DataFrame())
     assert [example["id"] for example in shown] == ["en-1", "en-2", "de-1", "de-2"]
     names = [answer["perturbation"] for answer in shown[2]["answers"]]
-    assert names == ["none", "deactivate-de", "deactivate-en", "random-de-1"]
-    assert shown[2]["answers"][3]["output"] == "an answer (random-de-1, de-1)"
+    assert names == ["none", "deactivate-de", "random-de-1"]
+    assert shown[2]["answers"][2]["output"] == "an answer (random-de-1, de-1)"
+
+
+def test_examples_of_steering_to_another_language_and_of_its_controls() -> None:
+    shown = views.shown_perturbations("en", config_of_kinds(), steering())
+    assert shown == [
+        ("Not perturbed", "none"),
+        ("Neurons of en off", "deactivate-en"),
+        ("As many random neurons as en has, off", "random-en-1"),
+        ("Steered to de: steer", "steer-de"),
+        ("The same with random neurons: random-steer", "random-steer-de-1"),
+        ("Steered to de: steer-residual", "steer-residual-de"),
+    ]
+    pair = config_of_kinds(pair={"kind": "steer", "source_off": True, "targets": ["en"]})
+    assert ("Steered to en: pair", "pair-de-en") in views.shown_perturbations("de", pair, steering())
+    assert "pair" not in str(views.shown_perturbations("en", pair, steering()))
 
 
 def test_examples_stand_beside_their_detected_language() -> None:
@@ -194,7 +219,7 @@ def test_examples_stand_beside_their_detected_language() -> None:
 def test_the_same_id_in_two_languages() -> None:
     texts = answers()
     texts["id"] = texts["id"].str.slice(3)
-    shown = render.examples(texts, config_of(report={"examples": 1}))
+    shown = views.examples(texts, config_of(report={"examples": 1}), pd.DataFrame())
     outputs = [answer["output"] for example in shown for answer in example["answers"][:1]]
     assert outputs == ["an answer (none, en-1)", "an answer (none, de-1)"]
 
@@ -413,7 +438,7 @@ def test_figures_follow_the_dark_scheme() -> None:
     drawn = render.embed(svg)
     assert drawn["width"] == 720
     themed = base64.b64decode(drawn["uri"].removeprefix("data:image/svg+xml;base64,")).decode()
-    assert '[style*="fill: #1d2227"]{fill:#e3e6ea!important}' in themed
+    assert '[style*="fill: #1d2227"],[fill="#1d2227"]{fill:#e3e6ea!important}' in themed
     assert themed.startswith('<svg width="540.0pt" xmlns="http://www.w3.org/2000/svg"><style>@media')
 
 

@@ -14,16 +14,19 @@ from langneurons.neurons.counting import ActivationCounts
 from langneurons.report import tables
 from langneurons.report.tables import ModelResults
 
-BASELINE = {"id": "none", "variant": "none", "kind": "none", "language": None, "draw": None}
+BASELINE = {"id": "none", "variant": "none", "kind": "none", "language": None, "source": None, "draw": None}
 
 
-def selection(rows: list[tuple[str, int, int]], neurons_per_layer: int | None = 10) -> tuple[pd.DataFrame, dict]:
+def selection(
+    rows: list[tuple[str, int, int]], neurons_per_layer: int | None = 10, top_rate: float | None = None
+) -> tuple[pd.DataFrame, dict]:
     """Neurons as (language, layer, neuron) of a model with 2 layers."""
     table = pd.DataFrame(rows, columns=["language", "layer", "neuron"]).assign(entropy=math.nan, probability=math.nan)
     unknown = dict.fromkeys(
         ("top_rate", "activation_percentile", "activation_bar", "candidates", "requested", "entropy_min", "entropy_max")
     )
     return table, unknown | {
+        "top_rate": top_rate,
         "selected": len(table[["layer", "neuron"]].drop_duplicates()),
         "percentile_by_language": {"en": 0.25},
         "layers": 2,
@@ -37,7 +40,7 @@ LAPE = [("en", 0, 1), ("de", 0, 2), ("de", 0, 9)]
 
 def made(**models: ModelResults) -> dict[str, pd.DataFrame]:
     effects = tables.read_effects(Path(), [], [BASELINE])
-    return tables.make_tables(models, effects, [BASELINE], ["en", "de"])
+    return tables.make_tables(models, effects, [BASELINE], [], ["en", "de"])
 
 
 def test_mask_alone() -> None:
@@ -122,16 +125,78 @@ def test_audit_and_replication_are_tables_too() -> None:
     assert (row["theirs"], row["ours"], row["agrees"]) == (52, 2, False)
 
 
+PERTURBATIONS = [
+    BASELINE,
+    {
+        "id": "deactivate-en",
+        "variant": "deactivate",
+        "kind": "deactivate",
+        "language": "en",
+        "source": None,
+        "draw": None,
+    },
+    {"id": "pair-en-de", "variant": "pair", "kind": "steer", "language": "de", "source": "en", "draw": None},
+    {"id": "random-en-1", "variant": "random", "kind": "random", "language": "en", "source": None, "draw": 1},
+]
+
+
+def test_effects_are_described_by_their_perturbation() -> None:
+    rows = [
+        {"perturbation": row["id"], "language": "en", "measure": "perplexity", "against": "none", "difference": 0.5}
+        for row in PERTURBATIONS[1:]
+    ]
+    results = ModelResults(differences=pd.DataFrame(rows))
+    effects = tables.read_effects(Path(), [], PERTURBATIONS)
+    made = tables.make_tables({"m": results}, effects, PERTURBATIONS, [], ["en", "de"])["differences"]
+    described = made[["model", "perturbation", "variant", "kind", "edited_language", "source_language", "draw"]]
+    assert described.astype(object).fillna("").values.tolist() == [
+        ["m", "deactivate-en", "deactivate", "deactivate", "en", "", ""],
+        ["m", "pair-en-de", "pair", "steer", "de", "en", ""],
+        ["m", "random-en-1", "random", "random", "en", "", 1],
+    ]
+
+
+def test_settings_of_variants_are_a_table() -> None:
+    row = {"variant": "deactivate", "kind": "deactivate", "method": "lape", "top_rate": 0.05}
+    effects = tables.read_effects(Path(), [], [BASELINE])
+    table = tables.make_tables({}, effects, [BASELINE], [row], ["en", "de"])["variants"]
+    assert list(table) == tables.COLUMNS["variants"]
+    assert table[list(row)].values.tolist() == [list(row.values())]
+
+
+def test_methods_are_compared_at_the_default_rate() -> None:
+    """Not with another rate, and not with a mask, whose overlaps are in a table of their own."""
+    neurons = {
+        "lape": selection(LAPE, top_rate=0.05),
+        "probe": selection([("en", 0, 1), ("en", 1, 9)], top_rate=0.05),
+        "lape-top-0.1": selection(LAPE, top_rate=0.1),
+        "published": selection(MASK, None),
+    }
+    languages = {name: ["en", "de"] for name in neurons}
+    table = made(m=ModelResults(neurons=neurons, languages=languages))["convergence"]
+    assert set(zip(table["method"], table["other_method"], strict=True)) == {("lape", "probe")}
+    whole = table[table["layer"].isna()].set_index("language")
+    assert whole.loc["en", ["neurons", "other_neurons", "shared"]].tolist() == [1, 2, 1]
+    assert whole.loc["en", "jaccard"] == 0.5
+    assert whole.loc["en", "expected"] == 1 * 2 / 20
+
+
+def test_one_method_alone_converges_with_nothing() -> None:
+    neurons = {"lape": selection(LAPE, top_rate=0.05)}
+    assert made(m=ModelResults(neurons=neurons, languages={"lape": ["en", "de"]}))["convergence"].empty
+
+
 def test_published_recording_without_metadata_of_a_run(tmp_path: Path) -> None:
     counts = ActivationCounts(np.ones((2, 10), dtype=np.int64), None, None, 7)
     metadata = {"language": "en", "source": "published", "file": "act.en"}
     artifacts.write_activations(tmp_path / "activations" / "en.safetensors", counts, metadata)
     artifacts.write_records(tmp_path / "audit.json", "audit", [{"check": "padding"}])
     contents = {
+        "published": True,
         "recorded": True,
         "methods": [],
         "mask_languages": [],
-        "read": False,
+        "read": [],
         "answered": [],
         "replicates": None,
     }

@@ -19,10 +19,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    for name, (source, draw) in figures.FIGURES.items():
-        table = findings.read_csv(args.tables / f"{source}.csv")
-        own = table[table["model"] == args.model] if "model" in table else table
-        artifacts.write_text(args.output / f"{name}.svg", figures.plot(own, draw, args.languages))
+    names = dict.fromkeys(name for drawing in figures.FIGURES.values() for name in drawing.tables)
+    tables = {name: findings.read_csv(args.tables / f"{name}.csv") for name in names}
+    own = {name: table[table["model"] == args.model] if "model" in table else table for name, table in tables.items()}
+    for name, drawing in figures.FIGURES.items():
+        shown = [own[table] for table in drawing.tables]
+        artifacts.write_text(args.output / f"{name}.svg", figures.plot(shown, drawing.draw, args.languages))
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def _faults(language: str, counts: ActivationCounts) -> Iterator[str]:
 
 
 def _other_faults(language: str, counts: ActivationCounts) -> Iterator[str]:
-    """What has no sentence of its own here: arrays of different shapes, impossible counts of half of the windows."""
+    """What has no sentence of its own here: arrays of different shapes, impossible counts of a part of the windows."""
     try:
         counts.check()
     except UserError as error:

@@ -13,6 +13,10 @@ from langneurons.engines.base import EffectProof
 from langneurons.engines.proof import ROUNDING, judge
 from langneurons.interventions import Intervention
 
+EXACT = 4.0
+"""Allowed error of an entry of a hidden state, in epsilons of the number format and relative to its own terms: `keep`,
+`keep * h`, `fill` and the sum are rounded once each, by half an epsilon, and nothing else is computed."""
+
 
 def hidden_of(output: Any) -> torch.Tensor:
     """The hidden state that a layer returned, `[row, position, d_model]`; some families return it first in a tuple."""
@@ -27,7 +31,7 @@ def with_hidden(output: Any, hidden: torch.Tensor) -> Any:
 
 class HiddenCapture:
     """Hidden states of one forward pass: as each layer returned them before any edit, and as the next one received
-    them."""
+    them. What follows the last layer differs by family: there, as it returned them after all edits."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
         self.layers = layers
@@ -39,15 +43,19 @@ class HiddenCapture:
         """Hook all layers. What a layer returns is seen before the hooks that edit it."""
         with ExitStack() as stack:
             for number, layer in enumerate(self.layers):
-                stack.callback(layer.register_forward_hook(self._keep_output(number), prepend=True).remove)
+                stack.callback(
+                    layer.register_forward_hook(self._keep_output(number, self.returned), prepend=True).remove
+                )
                 if number:
                     hook = self._keep_input(number - 1)
                     stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            last = len(self.layers) - 1
+            stack.callback(self.layers[last].register_forward_hook(self._keep_output(last, self.received)).remove)
             yield
 
-    def _keep_output(self, layer: int) -> Any:
+    def _keep_output(self, layer: int, store: dict[int, torch.Tensor]) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            self.returned[layer] = hidden_of(output).detach().clone()
+            store[layer] = hidden_of(output).detach().clone()
 
         return hook
 
@@ -64,26 +72,31 @@ def compare_hidden(
     """Compare the hidden states that layers received with what the intervention says.
 
     The layer after an edited one must receive `keep * h + fill` of what the edited layer returned; errors and changes
-    are relative to the largest entry of each position. After the last layer only the logits can tell.
+    of an entry are relative to its own terms, so that no outlier among the dimensions or tokens, as large models have
+    them, hides a missing shift. That the model uses what its last layer returned, only the logits can tell, which must
+    change where a shift is more than rounding to the largest entry of a position.
 
     Raises:
         EngineError: naming the layer and the difference.
     """
     edits = intervention.by_layer()
-    rows = []
+    rows, felt = [], False
     for layer, (dimensions, keep, fill) in edits.items():
-        before = edited.returned[layer].double().cpu()
-        expected = before.clone()
-        expected[..., dimensions] = before[..., dimensions] * torch.from_numpy(keep) + torch.from_numpy(fill)
-        scale = (before.abs() + expected.abs()).amax(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-        received = edited.received.get(layer)
-        error = torch.zeros(1) if received is None else (received.double().cpu() - expected).abs() / scale
+        before, form = edited.returned[layer].double().cpu(), torch.finfo(edited.returned[layer].dtype)
+        kept, added = before.clone(), torch.zeros(before.shape[-1], dtype=torch.float64)
+        kept[..., dimensions] *= torch.from_numpy(keep)
+        added[dimensions] = torch.from_numpy(fill)
+        expected = kept + added
+        scale = (kept.abs() + added.abs() + expected.abs()).clamp_min(form.tiny)
+        change = (expected - before).abs()
+        felt |= bool((change.amax(dim=-1) > ROUNDING * form.eps * scale.amax(dim=-1)).any())
+        error = (edited.received[layer].double().cpu() - expected).abs() / scale
         rows.append(
             {
                 "layer": layer,
                 "error": error.max().item(),
-                "change": ((expected - before).abs() / scale).max().item(),
-                "tolerance": ROUNDING * torch.finfo(edited.returned[layer].dtype).eps,
+                "change": (change / scale).max().item(),
+                "tolerance": EXACT * form.eps,
             }
         )
     first = min(edits)
@@ -91,5 +104,5 @@ def compare_hidden(
     visible = any(row["change"] > row["tolerance"] for row in rows)
     note = "" if visible else "the shift is too small on the probe to tell it from rounding"
     proof = EffectProof(len(intervention), rows, equal, logits_change, note)
-    judge(proof, "hidden state")
+    judge(proof, "hidden state", felt)
     return proof

@@ -147,7 +147,16 @@ class SentenceRecorder:
             sentence = self.sentences[number]
             start = windows.index(sentence.window) * positions
             weights[row, start + sentence.start : start + sentence.stop] = 1 / sentence.tokens
-        self.result[self.chosen, layer] = (weights.to(flat.device) @ flat).cpu().numpy().astype(np.float16)
+        means = (weights.to(flat.device) @ flat).cpu().numpy()
+        with np.errstate(over="ignore"):
+            kept = means.astype(np.float16)
+        if (np.isfinite(means) & np.isinf(kept)).any():
+            raise EngineError(
+                f"mean activations of sentences exceed what float16 holds, in which they are kept, in layer {layer}. "
+                "Leave out the methods that need them (identification.method, identification.compare): "
+                "average-precision, probe."
+            )
+        self.result[self.chosen, layer] = kept
 
     def means(self) -> SentenceMeans:
         """The result, checked for values that float16 cannot hold."""

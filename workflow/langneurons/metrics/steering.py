@@ -24,7 +24,7 @@ def success(text: pd.DataFrame, perturbations: list[Json]) -> pd.DataFrame:
 
     Args:
         text: one row per answer: `perturbation, language, id, output_language, identifier`.
-        perturbations: `id, variant, kind, language` (the target) of every perturbation, the baseline first.
+        perturbations: `id, variant, kind, language` (the target), `draw` of every perturbation, the baseline first.
 
     Returns:
         `variant, language` (of the prompts), `target, prompts, draws, share, low, high, note`: every direction, then
@@ -35,7 +35,8 @@ def success(text: pd.DataFrame, perturbations: list[Json]) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     about = pd.DataFrame(perturbations).set_index("id")
     identifier = str(text["identifier"].iloc[0])
-    languages = [name for name in dict.fromkeys(text["language"]) if knows(str(name), identifier)]
+    named = dict.fromkeys([*text["language"], *about["language"].dropna()])  # of prompts, then of targets without any
+    languages = [name for name in named if knows(str(name), identifier)]
     parts = []
     for perturbation, answers in text.groupby("perturbation", sort=False):
         row = about.loc[perturbation]

@@ -1,6 +1,6 @@
 """The figures of the report, one model each, as SVG that is the same byte for byte whenever the numbers are.
 
-Every figure is a function of one table, cut to one model, and of the languages of the run. Text is drawn as outlines,
+Every figure is a function of tables, cut to one model, and of the languages of the run. Text is drawn as outlines,
 so that it looks the same without any font installed.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -18,37 +19,44 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from langneurons.report.findings import language_shares
+from langneurons.report import choices
+from langneurons.report.effect_figures import language_effects, rate_curve
 from langneurons.report.looks import (
     GRID,
+    INK,
     MUTED,
+    NOTHING_EDITED,
+    NOTHING_READ,
     PAPER,
     STYLE,
     Look,
     colour_bar,
+    dot,
     hide_unused,
+    legend_columns,
     look,
     notice,
     number,
+    ratio_axis,
     readable_on,
-    ticks,
+    round_ratios,
 )
-from langneurons.report.neuron_figures import layer_profile, neuron_overlap
+from langneurons.report.neuron_figures import layer_profile, method_overlap, neuron_overlap
+from langneurons.report.shares import language_shares
+from langneurons.report.steering_figures import steering_success
 
-NOTHING_EDITED = "No neurons were edited in this run."
-NOTHING_READ = "No perplexity was measured."
+MANY = 4
+"""Languages, above which a figure leaves out what another one shows."""
 
 
-def plot(table: pd.DataFrame, draw: Callable[[pd.DataFrame, Sequence[str]], Figure], languages: Sequence[str]) -> str:
-    """Draw a figure of one model's rows in the shared style, as SVG text without a date."""
+def plot(tables: Sequence[pd.DataFrame], draw: Callable[..., Figure], languages: Sequence[str]) -> str:
+    """Draw a figure of one model's rows of some tables in the shared style, as SVG text without a date."""
     settings: Any = {**mpl.rcParamsDefault, **STYLE}
     with mpl.rc_context(settings):
         buffer = io.StringIO()
-        draw(table, languages).savefig(
+        draw(*tables, languages).savefig(
             buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.08
         )
     return buffer.getvalue()
@@ -83,9 +91,7 @@ def perplexity_ratio(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     assert mesh is not None
     bar = colour_bar(figure, mesh, grid, "perplexity, as a multiple of the unperturbed model's (log scale)")
     bar.ax.set_xlim(lowest, limit)
-    bar.ax.xaxis.set_major_locator(FixedLocator(ticks(lowest, limit)))
-    bar.ax.xaxis.set_minor_locator(NullLocator())
-    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    round_ratios(bar.ax.xaxis, lowest, limit)
     return figure
 
 
@@ -100,7 +106,7 @@ def _heat_map(axes: Axes, own: pd.DataFrame, languages: Sequence[str], norm: Log
     mesh = axes.pcolormesh(np.ma.masked_invalid(mean), norm=norm, cmap="RdBu_r", edgecolors=PAPER, linewidth=1.5)
     for row, column in np.ndindex(mean.shape):
         value = mean[row, column]
-        colour = readable_on(mesh.cmap(norm(value))) if np.isfinite(value) else "#111111"
+        colour = readable_on(mesh.cmap(norm(value))) if np.isfinite(value) else INK
         if row == column:
             axes.add_patch(
                 Rectangle((column + 0.05, row + 0.05), 0.9, 0.9, fill=False, edgecolor=colour, linewidth=1.2)
@@ -149,13 +155,9 @@ def perplexity_spread(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
             linewidths=1.2,
             zorder=3 if own else 2,
         )
-    axes.set_xscale("log")
     finite = edited["ratio"][np.isfinite(edited["ratio"]) & (edited["ratio"] > 0)]
     low, high = min(finite.min(), 1.0) if len(finite) else 0.9, max(finite.max(), 1.05) if len(finite) else 1.1
-    axes.set_xlim(low / (high / low) ** 0.04, high * (high / low) ** 0.04)
-    axes.xaxis.set_major_locator(FixedLocator(ticks(low, high)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ratio_axis(axes.xaxis, low, high)
     axes.set_yticks([places[name] for name in names], [f"{variant} · {language}" for language, variant in names])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(max(places.values()) + 0.6, -0.6)
@@ -167,16 +169,10 @@ def perplexity_spread(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
 
 
 def _legend_of_dots(figure: Figure, languages: Sequence[str]) -> None:
-    def dot(style: Look, label: str, filled: bool) -> Line2D:
-        face = style.colour if filled else PAPER
-        return Line2D(
-            [], [], linestyle="", marker=style.marker, markerfacecolor=face, markeredgecolor=style.colour, label=label
-        )
-
     grey = Look(MUTED, "", "o")
     handles = [dot(look(language, languages), f"reads {language}", True) for language in languages]
     handles += [dot(grey, "the language of the neurons", True), dot(grey, "another language", False)]
-    columns = -(-len(handles) // -(-len(handles) // 5))
+    columns = legend_columns(len(handles), 5)
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, handletextpad=0.2, columnspacing=1.4)
 
 
@@ -207,9 +203,12 @@ def output_languages(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     handles = [
         Patch(facecolor=style.colour, hatch=style.hatch, edgecolor=PAPER, label=name) for name, style in looks.items()
     ]
-    columns = -(-len(handles) // -(-len(handles) // 9))
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=columns, title="language of the answer", alignment="left"
+        handles=handles,
+        loc="outside upper left",
+        ncols=legend_columns(len(handles), 9),
+        title="language of the answer",
+        alignment="left",
     )
     return figure
 
@@ -250,12 +249,49 @@ def _variants(table: pd.DataFrame, wanted: Callable[[str], bool]) -> list[str]:
     return list(dict.fromkeys(table.loc[table["kind"].map(wanted).astype(bool), "variant"]))
 
 
-Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
-FIGURES: dict[str, tuple[str, Draw]] = {
-    "layer_profile": ("neurons_by_layer", layer_profile),
-    "neuron_overlap": ("overlaps", neuron_overlap),
-    "perplexity_ratio": ("perplexity", perplexity_ratio),
-    "perplexity_spread": ("perplexity", perplexity_spread),
-    "output_languages": ("output_languages", output_languages),
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of one model."""
+
+    tables: tuple[str, ...]
+    """The tables that it shows, by name."""
+    draw: Callable[..., Figure]
+    """From these tables, cut to the model, and the languages of the run."""
+
+
+def _of_the_default(draw: Callable[[pd.DataFrame, Sequence[str]], Figure]) -> Drawing:
+    """A figure of perplexities, of the variants that are shown in full."""
+
+    def drawn(
+        table: pd.DataFrame, variants: pd.DataFrame, thresholds: pd.DataFrame, languages: Sequence[str]
+    ) -> Figure:
+        return draw(choices.read(table, variants, choices.default_of(thresholds)), languages)
+
+    return Drawing(("perplexity", "variants", "thresholds"), drawn)
+
+
+def _chosen_output_languages(
+    table: pd.DataFrame,
+    variants: pd.DataFrame,
+    thresholds: pd.DataFrame,
+    success: pd.DataFrame,
+    languages: Sequence[str],
+) -> Figure:
+    """Of many languages, with the best steering variant only: every variant takes a bar per language."""
+    most = choices.MOST_STEERING if len(languages) <= MANY else 1
+    default = choices.default_of(thresholds)
+    return output_languages(choices.answered(table, variants, default, success, most), languages)
+
+
+FIGURES = {
+    "layer_profile": Drawing(("neurons_by_layer", "thresholds"), layer_profile),
+    "neuron_overlap": Drawing(("overlaps",), neuron_overlap),
+    "method_overlap": Drawing(("convergence",), method_overlap),
+    "language_effects": Drawing(("differences", "variants", "thresholds", "effects"), language_effects),
+    "rate_curve": Drawing(("perplexity", "variants", "thresholds", "effects"), rate_curve),
+    "perplexity_ratio": _of_the_default(perplexity_ratio),
+    "perplexity_spread": _of_the_default(perplexity_spread),
+    "steering_success": Drawing(("steering", "variants"), steering_success),
+    "output_languages": Drawing(("output_languages", "variants", "thresholds", "steering"), _chosen_output_languages),
 }
-"""By file name: the table that a figure shows, and the function that draws it."""
+"""By file name."""

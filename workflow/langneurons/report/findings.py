@@ -11,18 +11,22 @@ import pandas as pd
 
 from langneurons import config as experiment
 from langneurons import variants
-from langneurons.metrics.language import UNDETERMINED
+from langneurons.report import choices
+from langneurons.variants import BASELINE, DEACTIVATE, PERPLEXITY
 
 Json = dict[str, Any]
 Tables = dict[str, pd.DataFrame]
 
 NAN = float("nan")
+CONTROLS = ("layer", "activity")
+"""How the neurons of random controls are drawn."""
 FEW = 4
 """So many languages are listed one by one in a sentence."""
-OTHER = "other"
 TEXT_COLUMNS = (
     *("model", "method", "language", "edited_language", "output_language", "perturbation", "variant", "kind", "note"),
-    *("other_method", "other_language", "check", "severity", "cell", "sentence", "reference", "source", "quantity"),
+    *("other_method", "other_language", "check", "severity", "cell", "sentence", "source", "quantity", "control"),
+    *("family", "of", "site", "edit", "measure", "unit", "against", "source_language", "target", "list"),
+    "comparison",
 )
 
 
@@ -41,7 +45,9 @@ class Comparison:
     """Largest ratio in another language."""
     other_language: str | None
     draws: tuple[float, ...]
-    """Ratios in the language itself with as many random neurons off."""
+    """Ratios in the language itself with as many random neurons of the same layers off."""
+    active: tuple[float, ...] = ()
+    """The same with random neurons that are about as active."""
 
     @property
     def measured(self) -> bool:
@@ -59,9 +65,20 @@ class Comparison:
         return max(self.draws, default=NAN)
 
     @property
-    def reached(self) -> int:
-        """How many draws have at least the language's own effect."""
-        return sum(draw >= self.own for draw in self.draws)
+    def active_mean(self) -> float:
+        """Mean over the draws of neurons as active."""
+        return sum(self.active) / len(self.active) if self.active else NAN
+
+    @property
+    def active_max(self) -> float:
+        """Largest of the draws of neurons as active."""
+        return max(self.active, default=NAN)
+
+    @property
+    def reached(self) -> dict[str, tuple[float, ...]]:
+        """By control, the draws of which some have at least the language's own effect."""
+        controls = {"random draws": self.draws, "random draws as active": self.active}
+        return {name: draws for name, draws in controls.items() if any(draw >= self.own for draw in draws)}
 
     @property
     def above_others(self) -> bool:
@@ -76,10 +93,14 @@ class Comparison:
         if not self.measured:
             return "not measured"
         problems = [] if self.above_others else [f"{self.other_language} changes more"]
-        problems += [f"{self.reached} of {len(self.draws)} draws reach it"] if self.reached else []
+        problems += [f"{self.count(draws)} of {len(draws)} {name} reach it" for name, draws in self.reached.items()]
         problems += [] if self.own > 1 else ["perplexity does not rise"]
-        problems += [] if self.draws else ["no random control"]
-        return "; ".join(problems) or "above both"
+        problems += [] if self.draws or self.active else ["no random control"]
+        return "; ".join(problems) or ("above all" if self.draws and self.active else "above both")
+
+    def count(self, draws: Sequence[float]) -> int:
+        """How many draws have at least the language's own effect."""
+        return sum(draw >= self.own for draw in draws)
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -97,14 +118,8 @@ def table_of(tables: Tables, name: str, model: str) -> pd.DataFrame:
     return table[table["model"] == model] if "model" in table else pd.DataFrame()
 
 
-def heading(variant: str, kind: str) -> str:
-    """Title of the columns of a variant, over the codes of the languages whose neurons are edited."""
-    words = {"deactivate": "neurons off, those of", "random": "mean of draws matched to"}
-    return f"{variant}: {words.get(kind, 'neurons edited, those of')}"
-
-
 def compare(tables: Tables, config: Json) -> list[Comparison]:
-    """Every model, variant that switches off, and language. Controls are the random variants of the same selection."""
+    """Every model, variant that switches off while text is read, and language, beside its random controls."""
     run, catalogue = config["run"], config["perturbations"]
     result = []
     for model in run["models"]:
@@ -112,16 +127,17 @@ def compare(tables: Tables, config: Json) -> list[Comparison]:
         if table.empty:
             continue
         for variant in run["perturbations"]:
-            if catalogue[variant]["kind"] != "deactivate":
+            if catalogue[variant]["kind"] != DEACTIVATE or PERPLEXITY not in catalogue[variant]["measure"]:
                 continue
             method = variants.selection(config, variant)
             controls = [name for name in run["perturbations"] if variant in variants.controlled(config, name)]
-            controls = [name for name in controls if catalogue[name]["control"] == "layer"]
+            drawn = {kind: [name for name in controls if catalogue[name]["control"] == kind] for kind in CONTROLS}
             for language in run["languages"]:
                 edited = table[table["edited_language"] == language]
                 ratios = edited[edited["variant"] == variant].set_index("language")["ratio"].dropna()
                 others = ratios.drop(language, errors="ignore")
-                draws = edited[edited["variant"].isin(controls) & (edited["language"] == language)]["ratio"].dropna()
+                same = edited[edited["language"] == language]
+                draws = [tuple(same[same["variant"].isin(drawn[kind])]["ratio"].dropna()) for kind in CONTROLS]
                 result.append(
                     Comparison(
                         model=model,
@@ -131,7 +147,8 @@ def compare(tables: Tables, config: Json) -> list[Comparison]:
                         own=float(ratios.get(language, NAN)),
                         other=float(others.max()) if len(others) else NAN,
                         other_language=str(others.idxmax()) if len(others) else None,
-                        draws=tuple(draws),
+                        draws=draws[0],
+                        active=draws[1],
                     )
                 )
     return result
@@ -142,6 +159,12 @@ def _neurons(neurons: pd.DataFrame, method: str | None, language: str) -> float:
         return NAN
     found = neurons[(neurons["method"] == method) & (neurons["language"] == language)]["neurons"]
     return float(found.iloc[0]) if len(found) else NAN
+
+
+def settings_of(config: Json) -> tuple[pd.DataFrame, choices.Default]:
+    """The settings of every variant of a run, as in the table of variants, and its default method and rate."""
+    identification = config["identification"]
+    return pd.DataFrame(variants.settings(config)), (identification["method"], identification["top_rate"])
 
 
 def describe_model(model: str, tables: Tables, config: Json) -> Json:
@@ -169,16 +192,18 @@ def sentences(model: str, comparisons: Sequence[Comparison], tables: Tables, con
     there = experiment.contents(config, model)
     result = _selection_sentences(model, tables) if there["methods"] else []
     if own:
-        result += _reading_sentences(model, comparisons)
+        shown = choices.deactivating(*settings_of(config))
+        result += _reading_sentences([row for row in comparisons if row.model == model and row.variant in shown])
     if own or not table_of(tables, "text", model).empty:
         result += _answer_sentences(model, tables, config)
+        result += _steering_sentences(model, tables, config)
     return result + _replication_sentences(model, tables) + _audit_sentences(model, tables)
 
 
 def _selection_sentences(model: str, tables: Tables) -> list[str]:
     thresholds, neurons = table_of(tables, "thresholds", model), table_of(tables, "neurons", model)
     result = []
-    for row in thresholds.itertuples():
+    for row in _first_and_published(thresholds).itertuples():
         own = neurons[neurons["method"] == row.method] if not neurons.empty else neurons
         total = row.layers * row.neurons_per_layer
         counts = dict(zip(own.get("language", []), own.get("neurons", []), strict=True))
@@ -194,8 +219,14 @@ def _selection_sentences(model: str, tables: Tables) -> list[str]:
     return result or ["No table of selected neurons was found."]
 
 
-def _reading_sentences(model: str, comparisons: Sequence[Comparison]) -> list[str]:
-    own = [row for row in comparisons if row.model == model]
+def _first_and_published(thresholds: pd.DataFrame) -> pd.DataFrame:
+    """The default selection and a published mask; other methods and rates have sections of their own."""
+    if thresholds.empty:
+        return thresholds
+    return thresholds[thresholds["method"].isin([thresholds["method"].iloc[0], experiment.PUBLISHED])]
+
+
+def _reading_sentences(own: Sequence[Comparison]) -> list[str]:
     if not own:
         return ["No language's neurons were switched off while the model read text."]
     result = []
@@ -224,12 +255,20 @@ def _effect_sentence(rows: Sequence[Comparison]) -> str:
     if others:
         sentence += f"; that of any other language by at most {ratio(max(others))}"
     draws = [draw for row in rows for draw in row.draws]
-    if not draws:
+    active = [draw for row in rows for draw in row.active]
+    if not draws and not active:
         return f"{sentence}. There is no random control of the same size."
-    return (
-        f"{sentence}. As many random neurons of the same layers multiplied the language's perplexity by "
-        f"{ratio(sum(draws) / len(draws))} on average and {ratio(max(draws))} at most ({len(draws)} draws)."
-    )
+    if draws:
+        sentence += (
+            f". As many random neurons of the same layers multiplied the language's perplexity by "
+            f"{ratio(sum(draws) / len(draws))} on average and {ratio(max(draws))} at most ({len(draws)} draws)"
+        )
+    if active:
+        sentence += (
+            f". As many that are about as active multiplied it by {ratio(sum(active) / len(active))} on average and "
+            f"{ratio(max(active))} at most ({len(active)} draws)"
+        )
+    return f"{sentence}."
 
 
 def _dominance_sentence(rows: Sequence[Comparison]) -> str:
@@ -241,16 +280,16 @@ def _dominance_sentence(rows: Sequence[Comparison]) -> str:
                 f"with the neurons of {row.language} off, {row.other_language} changed more ({ratio(row.other)}) than "
                 f"{row.language} itself ({ratio(row.own)})"
             )
-        if row.reached:
+        for name, draws in row.reached.items():
             problems.append(
-                f"for {row.language}, {row.reached} of {len(row.draws)} random draws had at least the effect of "
-                f"its own neurons (up to {ratio(row.random_max)} against {ratio(row.own)})"
+                f"for {row.language}, {row.count(draws)} of {len(draws)} {name} had at least the effect of "
+                f"its own neurons (up to {ratio(max(draws))} against {ratio(row.own)})"
             )
         if row.own <= 1:
             problems.append(f"the perplexity of {row.language} did not rise ({ratio(row.own)})")
     if problems:
         return f"The neurons are not specific in every case: {'; '.join(problems)}."
-    against = " and than with every random draw" if any(row.draws for row in rows) else ""
+    against = " and than with every random draw" if any(row.draws or row.active for row in rows) else ""
     return f"For every language, perplexity rose more in the language itself than in every other one{against}."
 
 
@@ -259,21 +298,43 @@ def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
     if text.empty:
         return ["No answers were measured."]
     own = text[text["edited_language"] == text["language"]]
-    baseline = text[text["kind"] == "none"]["prompt_language"]
+    baseline = text[text["kind"] == BASELINE]["prompt_language"]
     parts = [f"{baseline.mean():.1%} unperturbed"] if len(baseline) else []
-    for kind, words in (
-        ("deactivate", "with that language's neurons off"),
-        ("random", "with as many random neurons off"),
+    table, default = settings_of(config)
+    off = choices.deactivating(table, default)
+    for shown, words in (
+        (off, "with that language's neurons off"),
+        (choices.controls(table, off, "layer"), "with as many random neurons off"),
     ):
-        names = [name for name in config["run"]["perturbations"] if config["perturbations"][name]["kind"] == kind]
+        names = [name for name in shown if (own["variant"] == name).any()]
         for variant in names:
             rows = own[own["variant"] == variant]
             name = f" ({variant})" if len(names) > 1 else ""
-            parts += [f"{rows['prompt_language'].mean():.1%} {words}{name}"] if len(rows) else []
+            parts.append(f"{rows['prompt_language'].mean():.1%} {words}{name}")
     sentence = f"Answers in the language of the prompt: {join(parts)}."
     if config["models"][model]["source"] == experiment.PUBLISHED and len(own):
         sentence += " Which neurons were off is not in the published answers; they need not be those above."
     return [sentence]
+
+
+def _steering_sentences(model: str, tables: Tables, config: Json) -> list[str]:
+    """How many answers are in the target language, over all directions."""
+    success = table_of(tables, "steering", model)
+    shares = choices.shares_of_all(success)
+    table, _ = settings_of(config)
+    steered = [name for name in choices.steering(table, success) if name in shares]
+    if not steered:
+        return []
+    draws = [name for name in choices.controls(table, steered) if name in shares]
+    parts = [f"{shares[name]:.1%} with {name}" for name in steered]
+    parts += [f"{shares[name]:.1%} with random {_what(table, name)} ({name})" for name in draws]
+    before = f", against {shares[BASELINE]:.1%} unperturbed" if BASELINE in shares else ""
+    return [f"Answers in another language than the prompt's, when steered to it: {join(parts)}{before}."]
+
+
+def _what(table: pd.DataFrame, variant: str) -> str:
+    site = table.loc[table["variant"] == variant, "site"]
+    return "directions" if (site == variants.RESIDUAL).any() else "neurons"
 
 
 def _replication_sentences(model: str, tables: Tables) -> list[str]:
@@ -320,84 +381,3 @@ def join(parts: Sequence[str]) -> str:
 def ratio(value: float) -> str:
     """A ratio with the digits that its size deserves."""
     return "–" if pd.isna(value) else f"{value:.3f}" if value < 10 else f"{value:,.1f}"
-
-
-# -- languages of the answers ------------------------------------------------------------------------------------------
-
-
-def language_shares(table: pd.DataFrame, languages: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Share of each answer language by `label` of the perturbation and `language` of the prompt; names of the columns.
-
-    Languages outside the run are `other`. All draws of a random variant, for all languages, are one row: their mean.
-    """
-    table = table.copy()
-    known = [*languages, UNDETERMINED]
-    table["name"] = table["output_language"].where(table["output_language"].isin(known), OTHER)
-    single = table.pivot_table(
-        index=["perturbation", "language"], columns="name", values="share", aggfunc="sum", fill_value=0.0
-    )
-    about = table.drop_duplicates("perturbation").set_index("perturbation")
-    order = {name: position for position, name in enumerate(dict.fromkeys(about["variant"]))}
-    whose = about["edited_language"].map({language: position for position, language in enumerate(languages)}).fillna(-1)
-    about = about.assign(
-        rank=about["variant"].map(order), whose=whose, last=about["kind"] == "random", first=about["kind"] != "none"
-    )
-    about = about.sort_values(["first", "last", "rank", "whose"])
-    labels = {perturbation: _label(str(perturbation), row) for perturbation, row in about.iterrows()}
-    index = single.index.get_level_values("perturbation")
-    single = (
-        single.assign(label=index.map(labels)).reset_index("perturbation", drop=True).set_index("label", append=True)
-    )
-    means = single.groupby(["label", "language"], sort=False).mean()
-    wanted = [(label, language) for label in dict.fromkeys(labels.values()) for language in languages]
-    means = means.reindex([key for key in wanted if key in means.index])
-    names = [*languages, *(name for name in (OTHER, UNDETERMINED) if name in means)]
-    return means.reindex(columns=names, fill_value=0.0), names
-
-
-def _label(perturbation: str, row: pd.Series) -> str:
-    if row["kind"] == "none":
-        return "not perturbed"
-    return f"{row['variant']} (mean)" if row["kind"] == "random" else perturbation
-
-
-# -- audit and published numbers --------------------------------------------------------------------------------------
-
-
-def audits(tables: Tables, config: Json) -> Json:
-    """By model: findings that need attention, `open`, the gravest first, and the checks that passed."""
-    order = ("fatal", "warning", "note")
-    result = {}
-    for model in config["run"]["models"]:
-        rows = table_of(tables, "audit", model).to_dict("records")
-        attention = [row for severity in order for row in rows if row["severity"] == severity]
-        if rows:
-            result[model] = {"open": attention, "passed": [row for row in rows if row["severity"] == "passed"]}
-    return result
-
-
-# -- the proof of effect -----------------------------------------------------------------------------------------------
-
-
-def summarise_effects(tables: Tables, config: Json) -> list[Json]:
-    """Per model: how many edits were verified, the largest error, the smallest change, and what was noted."""
-    result = []
-    for model in config["run"]["models"]:
-        effects = table_of(tables, "effects", model)
-        if effects.empty:
-            continue
-        edited = effects[effects["edited_neurons"] > 0]
-        noted = effects[effects["note"].notna()] if "note" in effects else effects.iloc[:0]
-        result.append(
-            {
-                "model": model,
-                "edits": len(edited),
-                "empty": len(effects) - len(edited),
-                "largest_error": edited["largest_error"].max(),
-                "smallest_change": edited["largest_change"].min(),
-                "smallest_logits_change": edited["logits_change"].min(),
-                "notes": [f"{row.perturbation}: {row.note}" for row in noted.itertuples()],
-                "rows": effects.to_dict("records"),
-            }
-        )
-    return result

@@ -53,6 +53,11 @@ def printed(value: Any, decimals: int) -> str:
     return _number(value, f",.{int(decimals)}f")
 
 
+def signed(value: Any, decimals: int) -> str:
+    """A difference, with its sign."""
+    return _number(value, f"+,.{int(decimals)}f").replace("-", "−")
+
+
 def optional(value: Any) -> str:
     """A text that may be missing."""
     return "" if value is None or pd.isna(value) else str(value)
@@ -84,6 +89,6 @@ def _symbol(character: str) -> str:
 
 FILTERS = {
     function.__name__: function
-    for function in (fixed1, fixed2, fixed3, percent, integer, seconds, small, printed, optional)
+    for function in (fixed1, fixed2, fixed3, percent, integer, seconds, small, printed, signed, optional)
 }
 """The filters of the template by name."""

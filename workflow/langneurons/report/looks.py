@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from langneurons.metrics.language import UNDETERMINED
-from langneurons.report.findings import OTHER
+from langneurons.report.shares import OTHER
 
 INK, MUTED, GRID, PAPER = "#1d2227", "#5a636d", "#dde1e6", "#fffffe"
 """Text, secondary text, grid and background. The page exchanges exactly these four in the dark."""
@@ -23,6 +25,11 @@ PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 HATCHES = ("", "////", "....", "xxxx")
 MARKERS = ("o", "s", "^", "D")
 GREYS = {OTHER: "#8a929b", UNDETERMINED: "#c3c9cf"}
+VARIANTS = ("#aa3377", "#228833", "#4477aa", "#ccbb44")
+"""Of Tol's bright colours, for steering variants: no language looks like these."""
+
+NOTHING_EDITED = "No neurons were edited in this run."
+NOTHING_READ = "No perplexity was measured."
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "path",
@@ -90,6 +97,36 @@ def ticks(low: float, high: float) -> list[float]:
         digits = (1, 2, 5) if high / low < 1000 else (1,)
         values = [digit * 10.0**exponent for exponent in exponents for digit in digits]
     return sorted({float(f"{value:.12g}") for value in [*values, 1.0] if low * 0.9999 <= value <= high * 1.0001})
+
+
+def ratio_axis(axis: Axis, low: float, high: float) -> None:
+    """A logarithmic axis of ratios, a little wider than its values, with round numbers."""
+    axes = axis.axes
+    horizontal = axis is axes.xaxis
+    (axes.set_xscale if horizontal else axes.set_yscale)("log")
+    margin = (high / low) ** 0.04
+    (axes.set_xlim if horizontal else axes.set_ylim)(low / margin, high * margin)
+    round_ratios(axis, low, high)
+
+
+def round_ratios(axis: Axis, low: float, high: float) -> None:
+    """Round numbers on an axis of ratios."""
+    axis.set_major_locator(FixedLocator(ticks(low, high)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def dot(style: Look, label: str, filled: bool) -> Line2D:
+    """A legend's dot."""
+    face = style.colour if filled else PAPER
+    return Line2D(
+        [], [], linestyle="", marker=style.marker, markerfacecolor=face, markeredgecolor=style.colour, label=label
+    )
+
+
+def legend_columns(number: int, most: int) -> int:
+    """Columns of a legend: as few rows of at most so many, evenly filled."""
+    return -(-number // -(-number // most)) if number else 1
 
 
 def readable_on(colour: Sequence[float]) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure, FigureBase
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from langneurons.config import PUBLISHED
-from langneurons.report.looks import GRID, MUTED, PAPER, colour_bar, hide_unused, look, notice, readable_on
+from langneurons.report.choices import at_rate, default_of
+from langneurons.report.looks import GRID, INK, MUTED, PAPER, colour_bar, hide_unused, look, notice, readable_on
 
 MAX_GROUPED_BARS = 48
+MAX_COLUMNS = 4
+"""Of more languages than this, each has a row of panels in place of a column."""
 MAX_LABELLED = 25
 """Heat maps of more languages than this have no numbers in their cells."""
 
@@ -22,11 +26,20 @@ MAX_LABELLED = 25
 # -- where the neurons are ---------------------------------------------------------------------------------------------
 
 
-def layer_profile(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
-    """Neurons per layer and language, of the first method of the table and of a published mask.
+def layer_profile(table: pd.DataFrame, thresholds: pd.DataFrame, languages: Sequence[str]) -> Figure:
+    """Neurons per layer and language, of every method at the default rate and of a published mask.
 
-    Grouped bars; for many layers or languages one panel per language, in percent of its neurons.
+    Of one method grouped bars; for many layers or languages one panel per language, in percent of its neurons. Of
+    several methods a panel per method and language.
+
+    Args:
+        table: neurons of every method, language and layer.
+        thresholds: of every selection, the default first; names the rates.
+        languages: of the run.
     """
+    methods = _compared_methods(table, thresholds)
+    if len([method for method in methods if method != PUBLISHED]) > 1 and table["neurons"].sum():
+        return _profile_grid(table, methods, _known(table, languages))
     known = _known(table, languages)
     parts = {}
     for method in _shown_methods(table):
@@ -52,6 +65,45 @@ def _shown_methods(table: pd.DataFrame) -> list[str]:
     """The first selection of a table, and a published mask if there is one."""
     methods = list(dict.fromkeys(table["method"])) if "method" in table else []
     return [method for method in methods if method in (methods[0], PUBLISHED)]
+
+
+def _compared_methods(table: pd.DataFrame, thresholds: pd.DataFrame) -> list[str]:
+    """The selections of the default rate, and a published mask."""
+    default = default_of(thresholds)
+    if default is None or "method" not in table:
+        return _shown_methods(table)
+    rated = set(at_rate(thresholds, default[1])["method"]) | {PUBLISHED}
+    return [method for method in dict.fromkeys(table["method"]) if method in rated]
+
+
+def _profile_grid(table: pd.DataFrame, methods: Sequence[str], known: Sequence[str]) -> Figure:
+    """A panel per method and language, in percent of its neurons; of few languages, these are the columns."""
+    wide = len(known) <= MAX_COLUMNS
+    rows, columns = (methods, known) if wide else (known, methods)
+    width = min(9.8, 1.6 + max(1.3, 6.6 / len(columns)) * len(columns))
+    figure = Figure(figsize=(width, 0.9 + 1.05 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    layers = 1 + int(table["layer"].max())
+    for (row, first), (column, second) in product(enumerate(rows), enumerate(columns)):
+        axes, (method, language) = grid[row, column], (first, second) if wide else (second, first)
+        own = table[(table["method"] == method) & (table["language"] == language)]
+        counts = own.set_index("layer")["neurons"].reindex(range(layers), fill_value=0)
+        total, style = int(counts.sum()), look(language, known)
+        shares = 100 * counts / total if total else counts * 0.0
+        axes.bar(counts.index, shares, 0.85, color=style.colour, hatch=style.hatch, edgecolor=PAPER, linewidth=0.3)
+        note = f"{total:,}" if len(own) else "not compared"
+        axes.text(0.98, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=MUTED)
+        axes.grid(axis="y")
+        axes.xaxis.set_major_locator(FixedLocator(range(layers)) if layers <= 8 else MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        if row == 0:
+            axes.set_title(second)
+        if column == 0:
+            axes.set_ylabel(first, rotation=0, ha="right", va="center", fontsize=9)
+    grid[0, 0].set_ylim(top=1.22 * grid[0, 0].get_ylim()[1])
+    figure.supxlabel("layer (0 is nearest to the input)", fontsize=9)
+    figure.supylabel("% of the neurons (their number in the corner)", fontsize=9)
+    return figure
 
 
 def _known(table: pd.DataFrame, languages: Sequence[str]) -> list[str]:
@@ -147,13 +199,75 @@ def _overlap_map(axes: Axes, own: pd.DataFrame, names: Sequence[str], limit: flo
     )
     for row, column in np.ndindex(shares.shape) if len(names) <= MAX_LABELLED else ():
         share = shares[row, column]
-        colour = readable_on(tuple(mesh.cmap(mesh.norm(share)))) if np.isfinite(share) else "#111111"
+        colour = readable_on(tuple(mesh.cmap(mesh.norm(share)))) if np.isfinite(share) else INK
         where = (column + 0.5, row + 0.5)
         axes.text(*where, f"{numbers[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(np.arange(len(names)) + 0.5, names)
     axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.tick_params(length=0)
     axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.spines[:].set_visible(False)
+    return mesh
+
+
+# -- which neurons methods share ---------------------------------------------------------------------------------------
+
+
+def method_overlap(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
+    """Heat maps of the neurons that two methods share, one per language: in percent of those of either method.
+
+    Args:
+        table: of every pair of methods, language and layer; the rows without a layer are of all layers together.
+        languages: of the run.
+    """
+    rows = table[table["layer"].isna()] if "layer" in table else table
+    if rows.empty:
+        return notice(
+            "Only one method found neurons: there is nothing to compare. identification.compare adds methods."
+        )
+    methods = list(dict.fromkeys([*rows["method"], *rows["other_method"]]))
+    names = [language for language in languages if language in set(rows["language"])]
+    columns = min(len(names), 3)
+    lines, side = -(-len(names) // columns), 0.25 + 0.51 * (len(methods) - 1)
+    size = (max(4.6, 1.5 + columns * (side + 0.25)), 1.7 + lines * (side + 0.35))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    known = rows["jaccard"].dropna()
+    limit = max(0.05, float(known.max()) if len(known) else 0.0)
+    mesh = None
+    for axes, language in zip(grid, names, strict=False):
+        mesh = _method_map(axes, rows[rows["language"] == language], methods, limit)
+        axes.set_title(language)
+    assert mesh is not None
+    hide_unused(grid, len(names), columns)
+    colour_bar(figure, mesh, grid, "shared neurons, in % of those of either method")
+    return figure
+
+
+def _method_map(axes: Axes, own: pd.DataFrame, methods: Sequence[str], limit: float) -> QuadMesh:
+    """One language: below the diagonal the overlap of every pair, and below it, smaller, what chance gives."""
+    place = {name: index for index, name in enumerate(methods)}
+    shares = np.full((len(methods) - 1, len(methods) - 1), np.nan)
+    notes = {}
+    for row in own.itertuples():
+        first, second = sorted((place[row.method], place[row.other_method]))
+        shares[second - 1, first] = 100 * row.jaccard
+        either = row.neurons + row.other_neurons - row.expected
+        notes[second - 1, first] = f"chance {100 * row.expected / either:.1f}" if either else ""
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(shares), vmin=0, vmax=100 * limit, cmap="Blues", edgecolors=PAPER, linewidth=1.5
+    )
+    for (row, column), note in notes.items():
+        share = shares[row, column]
+        colour = readable_on(tuple(mesh.cmap(mesh.norm(share)))) if np.isfinite(share) else MUTED
+        text = f"{share:.0f}" if np.isfinite(share) else "–"
+        axes.text(column + 0.5, row + 0.42, text, ha="center", va="center", color=colour, fontsize=9)
+        axes.text(column + 0.5, row + 0.74, note, ha="center", va="center", color=colour, fontsize=5.5)
+    axes.set_xticks(np.arange(len(methods) - 1) + 0.5, methods[:-1], rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(len(methods) - 1) + 0.5, methods[1:])
+    axes.tick_params(length=0)
+    axes.set_ylim(len(methods) - 1, 0)
     axes.set_aspect("equal")
     axes.spines[:].set_visible(False)
     return mesh

@@ -7,11 +7,11 @@ RQ2: does switching them on steer the language of the answers?
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from langneurons import variants
@@ -237,6 +237,8 @@ def _spread(directions: pd.DataFrame) -> str:
     """The best and the worst direction."""
     if len(directions) < 2:
         return ""
+    if directions["share"].nunique() == 1:
+        return "It is the same in every direction."
     best, worst = (directions.loc[directions["share"].idxmax()], directions.loc[directions["share"].idxmin()])
     return (
         f"Most often from {best['language']} to {best['target']} ({best['share']:.0%}), least often from "
@@ -334,14 +336,16 @@ def _ratios(rows: pd.DataFrame) -> str:
 
 def _interval(row: Any) -> str:
     """The ratio of perplexities of a difference in nats, with its interval."""
-    value = ratio(math.exp(row["difference"]))
-    return value if pd.isna(row["low"]) else f"{value} [{ratio(math.exp(row['low']))}, {ratio(math.exp(row['high']))}]"
+    with np.errstate(over="ignore"):  # what is too large for a number is shown as infinite
+        value, low, high = (ratio(float(np.exp(row[key]))) for key in ("difference", "low", "high"))
+    return value if pd.isna(row["low"]) else f"{value} [{low}, {high}]"
 
 
 def _points(row: Any) -> str:
     """A difference of shares in percentage points, with its interval."""
     value = f"{100 * row['difference']:+.0f} points"
-    return value if pd.isna(row["low"]) else f"{value} [{100 * row['low']:+.0f}, {100 * row['high']:+.0f}]"
+    value = value if pd.isna(row["low"]) else f"{value} [{100 * row['low']:+.0f}, {100 * row['high']:+.0f}]"
+    return value.replace("-", "−")
 
 
 def _share(row: pd.Series) -> str:
@@ -363,5 +367,8 @@ def _surely(rows: pd.DataFrame) -> str:
 
 def _number(values: pd.Series) -> str:
     """One number, or the range."""
-    low, high = int(values.min()), int(values.max())
+    known = values.dropna()
+    if known.empty:
+        return "an unknown number of"
+    low, high = int(known.min()), int(known.max())
     return f"{low}" if low == high else f"{low} to {high}"

@@ -24,8 +24,11 @@ from markupsafe import Markup
 
 from langneurons import artifacts, variants
 from langneurons import config as experiment
-from langneurons.report import agreement, findings, formats
-from langneurons.report.findings import Tables, language_shares, read_csv
+from langneurons.metrics.copying import COPIES
+from langneurons.metrics.degeneration import SHORTEST_LOOP, TIMES
+from langneurons.metrics.statistics import MINIMUM_SAMPLES, RESAMPLES
+from langneurons.report import choices, effect_views, findings, formats, questions, views
+from langneurons.report.findings import Tables, read_csv
 from langneurons.report.looks import GRID, INK, MUTED, PAPER
 from langneurons.report.references import SOURCES
 
@@ -42,13 +45,16 @@ LIBRARIES = (
     "jinja2",
     "snakemake",
 )
-TEXT_METRICS = (
-    ("mean_characters", "Mean length of the answers (characters)", "fixed1"),
-    ("stop_word_ratio", "Stop-word ratio (of the prompt's language)", "fixed3"),
-    ("prompt_language", "Answers in the prompt's language", "percent"),
-    ("identical_to_baseline", "Answers identical to the unperturbed ones", "percent"),
-    ("empty", "Empty answers", "percent"),
-)
+LIMITS = {
+    "copies": COPIES,
+    "times": TIMES,
+    "shortest_loop": SHORTEST_LOOP,
+    "resamples": RESAMPLES,
+    "minimum": MINIMUM_SAMPLES,
+}
+"""Constants that the definitions name."""
+SHOWN_AS_THEY_ARE = ("recordings", "neurons", "thresholds")
+"""Tables of which the page shows every row."""
 DARK = {INK: "#e3e6ea", MUTED: "#9ea8b3", GRID: "#353c45", PAPER: "#15181c"}
 """What the figures' four neutral colours become in the dark, like those of the style sheet."""
 
@@ -170,35 +176,64 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= formats.FILTERS | {"enumerated": findings.join}
-    config, tables = inputs.config, inputs.tables
+    return environment.get_template(template.name).render(_context(inputs) | {"style": Markup(style)})
+
+
+def _context(inputs: Inputs) -> dict[str, Any]:
+    """What the template shows, by name."""
+    config, tables, models = inputs.config, inputs.tables, inputs.config["run"]["models"]
     comparisons = findings.compare(tables, config)
-    context = {
+    answers = [answer.shown() for answer in questions.answers(tables, config)]
+    steered = {model: findings.table_of(tables, "steering", model) for model in models}
+    return {
+        "answers": answers,
+        "above": {tuple(answer["figure"]) for answer in answers if answer["figure"]},
         "config": config,
         "config_text": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
         "provenance": inputs.provenance,
-        "style": Markup(style),
         "figures": {
             model: {name: embed(svg) for name, svg in drawn.items()} for model, drawn in inputs.figures.items()
         },
         "comparisons": comparisons,
-        "sentences": {
-            model: findings.sentences(model, comparisons, tables, config) for model in config["run"]["models"]
+        "run": config["run"],
+        "variants": [
+            row | {"measure": config["perturbations"][row["variant"]]["measure"]} for row in variants.settings(config)
+        ],
+        "default_methods": (config["identification"]["method"], experiment.PUBLISHED),
+        "limits": LIMITS,
+        "main": choices.deactivating(*findings.settings_of(config)),
+        "sentences": {model: findings.sentences(model, comparisons, tables, config) for model in models},
+        "models": {model: findings.describe_model(model, tables, config) for model in models},
+        "records": {name: tables[name].to_dict("records") for name in SHOWN_AS_THEY_ARE if name in tables},
+        "perplexities": {model: views.perplexity_table(rows) for model, rows in _by_model(tables, "perplexity")},
+        "text_tables": {
+            model: views.text_tables(rows, config, steered[model]) for model, rows in _by_model(tables, "text")
         },
-        "models": {model: findings.describe_model(model, tables, config) for model in config["run"]["models"]},
-        "records": {name: table.to_dict("records") for name, table in tables.items()},
-        "perplexities": {model: perplexity_table(rows) for model, rows in _by_model(tables, "perplexity")},
-        "text_tables": {model: text_tables(rows, config) for model, rows in _by_model(tables, "text")},
-        "shares": {model: share_table(rows, config) for model, rows in _by_model(tables, "output_languages")},
-        "examples": {model: examples(texts, config) for model, texts in inputs.texts.items()},
-        "effects": findings.summarise_effects(tables, config),
-        "overlaps": {model: overlaps_of_methods(rows) for model, rows in _by_model(tables, "overlaps")},
-        "audits": findings.audits(tables, config),
-        "replications": {model: replication_of(rows) for model, rows in _by_model(tables, "replication")},
+        "text_front": views.FRONT,
+        "shares": {
+            model: views.share_table(rows, config, steered[model])
+            for model, rows in _by_model(tables, "output_languages")
+        },
+        "stop_words": {
+            model: views.stop_word_rows(rows, config, steered[model]) for model, rows in _by_model(tables, "stop_words")
+        },
+        "examples": {model: views.examples(texts, config, steered[model]) for model, texts in inputs.texts.items()},
+        "effects": views.summarise_effects(tables, config),
+        "overlaps": {model: views.overlaps_of_methods(rows) for model, rows in _by_model(tables, "overlaps")},
+        "audits": views.audits(tables, config),
+        "replications": {model: views.replication_of(rows) for model, rows in _by_model(tables, "replication")},
+        "differences": {
+            model: effect_views.differences(rows, config, steered[model])
+            for model, rows in _by_model(tables, "differences")
+        },
+        "steering": {model: effect_views.steering(model, tables, config) for model in models},
+        "methods": {model: effect_views.methods(model, tables, config) for model in models},
+        "stability": {model: effect_views.stability(rows) for model, rows in _by_model(tables, "stability")},
+        "seeds": effect_views.seeds(comparisons, tables, config),
         "sources": SOURCES,
         **_presence(config),
         "timings": summarise_timings(inputs.timings),
     }
-    return environment.get_template(template.name).render(context)
 
 
 def _presence(config: Json) -> dict[str, Any]:
@@ -245,7 +280,7 @@ def _by_model(tables: Tables, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
 def embed(svg: str) -> Json:
     """An SVG figure as a data URI that follows the reader's light or dark scheme, and its natural width in pixels."""
     rules = "".join(
-        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+        f'[style*="{what}: {light}"],[{what}="{light}"]{{{what}:{dark}!important}}'
         for light, dark in DARK.items()
         for what in ("fill", "stroke")
     )
@@ -255,110 +290,6 @@ def embed(svg: str) -> Json:
     width = re.search(r'<svg\b[^>]*?\swidth="([\d.]+)pt"', svg)
     data = base64.b64encode(themed.encode("utf-8")).decode("ascii")
     return {"uri": f"data:image/svg+xml;base64,{data}", "width": round(float(width[1]) * 4 / 3) if width else 720}
-
-
-def perplexity_table(rows: pd.DataFrame) -> Json:
-    """Perplexity and ratio of every perturbation: one row each, the languages read as columns."""
-    languages = list(dict.fromkeys(rows["language"]))
-    cells = rows.set_index(["perturbation", "language"])[["perplexity", "ratio"]]
-    table = [
-        {
-            "perturbation": name,
-            **{what: [_at(cells[what], (name, key)) for key in languages] for what in ("perplexity", "ratio")},
-        }
-        for name in dict.fromkeys(rows["perturbation"])
-    ]
-    return {"languages": languages, "rows": table}
-
-
-def text_tables(rows: pd.DataFrame, config: Json) -> list[Json]:
-    """The replication's tables: a row per prompt language; unperturbed, every variant and language as columns.
-
-    Of random variants, the mean over the draws.
-    """
-    languages = config["run"]["languages"]
-    names = [name for name in dict.fromkeys(rows["variant"]) if name != variants.BASELINE]
-    kinds = dict(zip(rows["variant"], rows["kind"], strict=True))
-    baseline = rows[rows["kind"] == "none"].set_index("language")
-    means = rows[rows["kind"] != "none"].groupby(["variant", "edited_language", "language"])
-    tables = []
-    for metric, title, form in TEXT_METRICS:
-        mean = means[metric].mean()
-        body = []
-        for language in languages:
-            cells = [
-                {"value": _at(mean, (variant, edited, language)), "own": edited == language}
-                for variant in names
-                for edited in languages
-            ]
-            body.append({"language": language, "baseline": _at(baseline[metric], language), "cells": cells})
-        groups = [findings.heading(variant, kinds[variant]) for variant in names]
-        tables.append({"title": title, "format": form, "groups": groups, "languages": languages, "rows": body})
-    return tables
-
-
-def overlaps_of_methods(rows: pd.DataFrame) -> list[Json]:
-    """Pairs of selections of one language."""
-    return rows[rows["language"] == rows["other_language"]].to_dict("records")
-
-
-def replication_of(rows: pd.DataFrame) -> Json:
-    """Published numbers beside ours: whose, what agrees in sentences by source, and the rows that could be compared."""
-    parts = agreement.summarise(rows)
-    compared = rows[rows["ours"].notna()].astype({"agrees": "boolean"})
-    return {
-        "reference": rows["reference"].iloc[0],
-        "parts": [part for part in parts if part["compared"]],
-        "absent": [part["sentence"] for part in parts if not part["compared"]],
-        "rows": compared.to_dict("records"),
-    }
-
-
-def share_table(rows: pd.DataFrame, config: Json) -> Json:
-    """Shares of the answers' languages: one row per perturbation and language of the prompt."""
-    shares, names = language_shares(rows, config["run"]["languages"])
-    table = [
-        {"label": label, "language": language, "shares": list(row)}
-        for (label, language), row in zip(shares.index, shares.to_numpy(), strict=True)
-    ]
-    return {"names": names, "rows": table}
-
-
-def _at(series: pd.Series, key: Any) -> float:
-    return float(series.loc[key]) if key in series.index else float("nan")
-
-
-# -- examples ----------------------------------------------------------------------------------------------------------
-
-
-def examples(texts: pd.DataFrame, config: Json) -> list[Json]:
-    """The first prompts of each language, with the answers of some perturbations side by side."""
-    result = []
-    answers = texts.set_index(["perturbation", "language", "id"])
-    for language in config["run"]["languages"]:
-        own = texts[texts["language"] == language]
-        asked = own[own["perturbation"] == own["perturbation"].iloc[0]] if len(own) else own  # the baseline, if any
-        for _, prompt in asked.head(config["report"]["examples"]).iterrows():
-            shown = []
-            for title, perturbation in shown_perturbations(language, config):
-                key = (perturbation, language, prompt["id"])
-                if key in answers.index:
-                    shown.append({"title": title, "perturbation": perturbation, **answers.loc[key].to_dict()})
-            result.append({"language": language, "id": prompt["id"], "input": prompt["input"], "answers": shown})
-    return result
-
-
-def shown_perturbations(language: str, config: Json) -> list[tuple[str, str]]:
-    """Title and id of the perturbations side by side: none, own neurons, those of another language, one random draw."""
-    languages, run = config["run"]["languages"], config["run"]["perturbations"]
-    other = languages[(languages.index(language) + 1) % len(languages)]
-    kinds = {name: config["perturbations"][name]["kind"] for name in run}
-    result = [("Not perturbed", variants.BASELINE)]
-    for variant in [name for name in run if kinds[name] == "deactivate"][:1]:
-        result += [(f"Neurons of {edited} off", f"{variant}-{edited}") for edited in (language, other)]
-    for variant in [name for name in run if kinds[name] == "random"][:1]:
-        result.append((f"As many random neurons as {language} has, off", f"{variant}-{language}-1"))
-    return result
 
 
 def summarise_timings(timings: pd.DataFrame) -> list[Json]:

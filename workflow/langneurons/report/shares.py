@@ -1,0 +1,47 @@
+"""In which languages the answers to each language's prompts are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from langneurons.metrics.language import UNDETERMINED
+
+OTHER = "other"
+
+
+def language_shares(table: pd.DataFrame, languages: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Share of each answer language by `label` of the perturbation and `language` of the prompt; names of the columns.
+
+    Languages outside the run are `other`. All draws of a random variant, for all languages, are one row: their mean.
+    """
+    table = table.copy()
+    known = [*languages, UNDETERMINED]
+    table["name"] = table["output_language"].where(table["output_language"].isin(known), OTHER)
+    single = table.pivot_table(
+        index=["perturbation", "language"], columns="name", values="share", aggfunc="sum", fill_value=0.0
+    )
+    about = table.drop_duplicates("perturbation").set_index("perturbation")
+    order = {name: position for position, name in enumerate(dict.fromkeys(about["variant"]))}
+    whose = about["edited_language"].map({language: position for position, language in enumerate(languages)}).fillna(-1)
+    about = about.assign(
+        rank=about["variant"].map(order), whose=whose, last=about["kind"] == "random", first=about["kind"] != "none"
+    )
+    about = about.sort_values(["first", "last", "rank", "whose"])
+    labels = {perturbation: _label(row) for perturbation, row in about.iterrows()}
+    index = single.index.get_level_values("perturbation")
+    single = (
+        single.assign(label=index.map(labels)).reset_index("perturbation", drop=True).set_index("label", append=True)
+    )
+    means = single.groupby(["label", "language"], sort=False).mean()
+    wanted = [(label, language) for label in dict.fromkeys(labels.values()) for language in languages]
+    means = means.reindex([key for key in wanted if key in means.index])
+    names = [*languages, *(name for name in (OTHER, UNDETERMINED) if name in means)]
+    return means.reindex(columns=names, fill_value=0.0), names
+
+
+def _label(row: pd.Series) -> str:
+    if row["kind"] == "none":
+        return "not perturbed"
+    return f"{row['variant']} (mean)" if row["kind"] == "random" else f"{row['variant']}-{row['edited_language']}"
