@@ -60,7 +60,7 @@ rule record_sentences:
         ),
         model=model_files,
         script=script("record_sentences"),
-        code=ENGINE_CODE + code("corpus/sentences.py", "neurons/sentences.py"),
+        code=ENGINE_CODE,
     output:
         expand("results/{{model}}/sentences/{language}.safetensors", language=LANGUAGES),
     log:

@@ -117,6 +117,7 @@ def code(*modules):
 
 
 ENGINE_CODE = code(
+    "corpus/sentences.py",
     "engines/base.py",
     "engines/hf.py",
     "engines/hidden.py",
@@ -126,6 +127,7 @@ ENGINE_CODE = code(
     "models/layouts.py",
     "models/loading.py",
     "neurons/counting.py",
+    "neurons/sentences.py",
 )
 CORPUS_CODE = code("corpus/sources.py", "corpus/windows.py")
 PUBLISHED_CODE = code("published/files.py")

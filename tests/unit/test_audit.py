@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from langneurons import artifacts
+from langneurons import artifacts, variants
 from langneurons import config as experiment
-from langneurons import variants
 from langneurons.artifacts import ArtifactError
 from langneurons.audit.checks import CHECKS, audit
 from langneurons.audit.effect import ROUNDING
@@ -247,6 +246,22 @@ def test_answers_that_are_almost_all_identical(published: bool) -> None:
     evidence = text_only(published=published, text=alike(23, 23, 22, 22))
     said = NEXT_TO_NOTHING.format(90)
     expect("effect", evidence, (WARNING, "deactivate", said), (PASSED, "", "in all 8 cells"))
+
+
+def test_an_edit_that_is_proved_but_changes_no_answer_is_no_fault() -> None:
+    """Where only answers were measured, a proof that the logits changed tells a weak edit from one that did nothing."""
+    silent = [
+        (WARNING, f"{name}/{language}", f"All 25 answers in {language} under {name}")
+        for name, language in cells("deactivate")
+    ]
+    proofs = {name: {"edited_neurons": 2, "logits_change": 1.5} for name, _ in cells()}
+    evidence = replace(text_only(text=alike(25, 25, 25, 25)), effects=proofs)
+    weak = (WARNING, "deactivate", "although each was proved to change the logits")
+    expect("effect", evidence, weak, *silent)
+    for name in EDITS["deactivate"]:
+        proofs[name]["logits_change"] = 0.0
+    fault = (FATAL, "deactivate", "Nothing changed under any perturbation of deactivate")
+    expect("effect", replace(evidence, effects=proofs), fault, *silent)
 
 
 def test_almost_all_answers_of_a_variant_are_counted_over_its_cells() -> None:

@@ -233,3 +233,18 @@ def test_no_answers() -> None:
 def test_perturbations_that_were_not_answered_have_no_rows() -> None:
     found = table([member("on", "de"), member("off", "de", "deactivate")], answers("on-de", "en", ["en"] * 10))
     assert set(found["variant"]) == {"on"}
+
+
+def test_only_prompts_in_the_source_language_count() -> None:
+    """With a source's neurons off, answers to prompts in a third language say nothing of the pair."""
+    text = pd.DataFrame(
+        [
+            {"perturbation": "pair-en-de", "language": language, "id": f"{language}-{number}", "output_language": "de"}
+            for language in ("en", "fr", "de")
+            for number in range(12)
+        ]
+    ).assign(identifier="lingua")
+    members = [{"id": "pair-en-de", "variant": "pair", "kind": "steer", "language": "de", "source": "en", "draw": None}]
+    table = success(text, members)
+    rows = table[["language", "target", "prompts", "share"]].values.tolist()
+    assert rows == [["en", "de", 12, 1], ["all", "all", 12, 1]]

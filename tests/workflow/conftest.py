@@ -40,7 +40,7 @@ TINY = {
     "identification": {"compare": ["mean-difference"]},
     "perturbations": {
         "random": {"draws": 2},
-        "steer": {"kind": "steer", "top_rate": 0.05, "scale": 2, "measure": ["answers"]},
+        "steer": {"kind": "steer", "top_rate": 0.05, "scale": 8, "measure": ["answers"]},
     },
     "generation": {"max_new_tokens": 6, "validation_prompts": 55, "template": "{question}"},
 }

@@ -47,5 +47,5 @@ def test_tables_are_the_same_bytes_in_a_second_run(tables: Path, tmp_path: Path)
     again = run_default(tmp_path / "langneurons")
     names = sorted(path.name for path in tables.iterdir())
     assert names == sorted(path.name for path in again.iterdir())
-    assert len(names) == 8
+    assert len(names) == 17
     assert [name for name in names if (tables / name).read_bytes() != (again / name).read_bytes()] == []

@@ -150,7 +150,7 @@ def test_scale_of_steering(finished: Project) -> None:
     stale = {"plan_steer": 2, "generate_text_steer": 2, **scores, **AGGREGATES}
     assert finished.stale(config={"perturbations": {"steer": {"scale": 3}}}) == stale
     one = {"perturbations": {"steer": {"scale_by_model": {"tiny-gpt2": 3}}}}
-    single = {rule: 1 for rule in ("plan_steer", "generate_text_steer", *scores)}
+    single = dict.fromkeys(("plan_steer", "generate_text_steer", *scores), 1)
     assert finished.stale(config=one) == {**single, **AGGREGATES}
 
 

@@ -55,7 +55,14 @@ def _effect_of_variant(variant: str, cells: list[Json]) -> Found:
     """Whether a variant as a whole did nothing, or next to nothing."""
     answers = sum(cell["answers"] for cell in cells)
     same = sum(cell["same_answers"] for cell in cells)
-    if all(cell["nothing"] for cell in cells):
+    if all(cell["nothing"] for cell in cells) and all(cell["proved"] and cell["same_loss"] is None for cell in cells):
+        yield (
+            WARNING,
+            variant,
+            f"No answer changed under any perturbation of {variant} ({len(cells)} cells), although each was proved to "
+            "change the logits: too weak to change a greedy answer. Perplexity, which would tell, was not measured.",
+        )
+    elif all(cell["nothing"] for cell in cells):
         yield (
             FATAL,
             variant,
@@ -110,6 +117,7 @@ def _cells(evidence: Evidence) -> Iterator[Json]:
                     **{"id": member["id"], "variant": member["variant"], "language": language},
                     "kind": member["kind"],
                     **{"same_text": same_text, "same_loss": same_loss, "nothing": all(known)},
+                    "proved": proof.get("logits_change", 0) > 0,
                     "answers": len(compared),
                     "same_answers": int(compared["identical_to_baseline"].sum()) if len(compared) else 0,
                 }

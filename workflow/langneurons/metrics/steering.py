@@ -24,7 +24,8 @@ def success(text: pd.DataFrame, perturbations: list[Json]) -> pd.DataFrame:
 
     Args:
         text: one row per answer: `perturbation, language, id, output_language, identifier`.
-        perturbations: `id, variant, kind, language` (the target), `draw` of every perturbation, the baseline first.
+        perturbations: `id, variant, kind, language` (the target), `source` (whose neurons are off as well: only
+            prompts in that language count), `draw` of every perturbation, the baseline first.
 
     Returns:
         `variant, language` (of the prompts), `target, prompts, draws, share, low, high, note`: every direction, then
@@ -44,6 +45,8 @@ def success(text: pd.DataFrame, perturbations: list[Json]) -> pd.DataFrame:
             if target in languages:
                 hits = (answers["output_language"] == target).astype(float)
                 part = answers[["language", "id"]].assign(variant=row["variant"], target=target, hit=hits)
+                source = row.get("source")
+                part = part[part["language"] == source] if pd.notna(source) else part
                 parts.append(part[part["language"] != target])
     if not parts:
         return pd.DataFrame(columns=COLUMNS)
