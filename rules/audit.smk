@@ -37,7 +37,7 @@ rule audit_results:
         contents=lambda wildcards: experiment.canonical(CONTENTS[wildcards.model]),
         perturbations=constant(variants.describe_all(config)),
         languages=LANGUAGES,
-        identification=constant(config["identification"]),
+        identification=constant({key: config["identification"][key] for key in ("top_rate", "activation_percentile")}),
     message:
         "Audit the results of {wildcards.model}."
     shell:

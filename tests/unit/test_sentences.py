@@ -74,10 +74,15 @@ def test_ends(token: int) -> None:
     assert found([[0] * 4 + [token] + [0] * 6 + [token]]) == [(0, 5, 12)]
 
 
-@pytest.mark.parametrize("token", [0, 6, 7, 8])
+@pytest.mark.parametrize("token", [0, 6, 8])
 def test_no_ends(token: int) -> None:
-    """Spaces, quotes alone, special tokens (which have no text), a stop inside a number."""
+    """Spaces, quotes alone, a stop inside a number."""
     assert found([[1] + [token] * 6 + [1]]) == [(0, 1, 8)]
+
+
+def test_a_document_ends_its_sentence() -> None:
+    """Special tokens have no text; the one between documents separates what has no full stop."""
+    assert found([[1, *[0] * 6, 7, *[0] * 6, 1]], 2) == [(0, 1, 8), (0, 8, 15)]
 
 
 def test_every_end_with_every_closing_mark() -> None:

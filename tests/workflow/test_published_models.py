@@ -105,14 +105,14 @@ def test_audit_of_the_published_files(replicated: Project) -> None:
         ["baseline-language", "warning", "tr"],
         ["token-budgets", "warning", ""],
     ]
-    assert "24% of the 70" in warned["sentence"].iloc[0]
+    assert "23% of the 70" in warned["sentence"].iloc[0]
 
 
 def test_second_analysis_does_nothing_and_a_changed_list_reruns_the_scores(replicated: Project, tmp_path: Path) -> None:
     assert replicated.stale() == {}
     (tmp_path / "turkish").write_text("ve\nbir\n")
     overlay = {"metrics": {"stop_words": {"tr": str(tmp_path / "turkish")}}}
-    expected = {"score_text": 1, "audit_results": 1, **AGGREGATES, "plot_figures": 1}
+    expected = {"score_text": 1, "test_effects": 1, "audit_results": 1, **AGGREGATES, "plot_figures": 1}
     assert replicated.stale(config=overlay) == expected
 
 
@@ -230,13 +230,14 @@ def test_own_and_published_models_side_by_side(finished: Project, tmp_path: Path
     config = write_model(tmp_path)
     config["run"] |= {"models": ["tiny-llama", "tiny-gpt2", "theirs"], "languages": ["en", "de"]}
     del config["identification"]
-    config["run"]["perturbations"] = ["deactivate", "random"]
+    config["run"]["perturbations"] = ["deactivate", "random", "steer"]
     assert finished.stale(config=config) == {
         "import_activations": 1,
         "import_neurons": 1,
         "import_generations_theirs": 1,
         "identify_neurons": 1,
         "score_text": 1,
+        "test_effects": 1,
         "audit_results": 1,
         **AGGREGATES,
         "plot_figures": 3,
@@ -250,14 +251,14 @@ def test_own_and_published_models_side_by_side(finished: Project, tmp_path: Path
     }
     assert set(tables["perplexity"]["model"]) == {"tiny-llama", "tiny-gpt2"}
     assert {name: len(rows) for name, rows in tables["text"].groupby("model")} == {
-        "tiny-llama": 7 * 2,
-        "tiny-gpt2": 7 * 2,
+        "tiny-llama": 9 * 2,
+        "tiny-gpt2": 9 * 2,
         "theirs": 3 * 2,
     }
     assert set(tables["audit"]["model"]) == set(tables["recordings"]["model"]) == set(config["run"]["models"])
     page = (project.folder / "results/report/report.html").read_text()
     assert "Perplexity is not part of the published files of theirs." in page
-    assert "Not among those of theirs: perplexity and answers under random." in page
+    assert "Not among those of theirs: perplexity, answers under random and answers under steer." in page
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ LIBRARY = ROOT / "workflow" / "langneurons"
 PLUMBING = {"__init__.py", "artifacts.py", "config.py", "download.py", "errors.py", "folders.py", "progress.py"}
 PLUMBING |= {"publications.py", "sweeps.py", "validation.py", "variants.py"}
 """Modules that decide no numbers: reading, writing, downloading, validating, reporting progress."""
-DEFAULT_JOBS = 52
+DEFAULT_JOBS = 86
 
 
 def test_dry_run_without_torch(fresh: Project, tmp_path: Path) -> None:

@@ -62,8 +62,10 @@ def find_sentences(windows: np.ndarray, decode: Callable[[int], str], wanted: in
 def _ends(windows: np.ndarray, decode: Callable[[int], str]) -> np.ndarray:
     """Which tokens end a sentence, bool `[window, position]`."""
     known = np.unique(windows)
-    texts = [decode(int(token)).rstrip(" ").rstrip(CLOSING) for token in known]
-    return np.isin(windows, known[[text.endswith(ENDS) for text in texts]])
+    texts = [decode(int(token)) for token in known]
+    # A token without text is the end of a document.
+    end = [not text or text.rstrip(" ").rstrip(CLOSING).endswith(ENDS) for text in texts]
+    return np.isin(windows, known[end])
 
 
 def _sentences(window: int, ends: np.ndarray) -> list[Sentence]:
