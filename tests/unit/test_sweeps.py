@@ -549,3 +549,10 @@ def test_only_trained_models_have_seeds() -> None:
     hub = {"source": "hub", "id": "x/y", "training_seeds": [1]}
     with pytest.raises(ConfigError, match=r"^config key 'models\.other\.training_seeds' is unknown\."):
         checked({}, models={"small": SMALL, "other": hub})
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), [1, float("-inf")]])
+def test_a_scale_that_is_no_number(scale: Any) -> None:
+    """YAML has .nan and .inf, which a schema takes for numbers."""
+    text = message({"on": {"kind": "steer", "scale": scale}})
+    assert text == "config key 'perturbations.on.scale' is not finite. Write a number."

@@ -5,6 +5,7 @@ Standard library only. Called once, on a config that has its defaults; everythin
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
@@ -104,7 +105,7 @@ def _controls(
 
 
 def _check_variant(settings: Mapping) -> None:
-    """Refuse keys that a variant's site cannot use, under the name by which the config has them."""
+    """Refuse scales that are no numbers, and keys that a variant's site cannot use, under the name in the config."""
     residual = settings["site"] == RESIDUAL
     refused = [
         (residual and bool(settings.get("source_off")), "source_off", "switches neurons off, and there are none"),
@@ -113,6 +114,9 @@ def _check_variant(settings: Mapping) -> None:
         (residual and settings.get("top_rate") is not None, "top_rate", "selects neurons, and there are none"),
         (not residual and settings.get("layers") is not None, "layers", "is for the site residual only"),
     ]
+    scales = [settings.get("scale", 0), *settings.get("scale_by_model", {}).values()]
+    if not all(map(math.isfinite, scales)):
+        raise ConfigError(f"config key 'perturbations.{settings['family']}.scale' is not finite. Write a number.")
     for wrong, key, reason in refused:
         if wrong and not (settings.get("of") and key in INHERITED):  # what is inherited is refused where it is written
             raise ConfigError(
