@@ -64,7 +64,7 @@ def test_a_control_by_activity_that_reaches_the_effect_is_said() -> None:
     assert (row.draws, row.active) == ((1.02, 1.06), (1.2, 1.35))
     assert row.verdict == "1 of 2 random draws as active reach it"
     page, _ = page_of(tables=tables, config=config)
-    assert page.row(SUMMARY, "tiny", "en")[3:] == ["1.040", "1.060", "2", "1.275", "1.350", "2", row.verdict]
+    assert page.row(SUMMARY, "tiny", "en")[3:] == ["1.040", "1.060 (2)", "1.275", "1.350 (2)", row.verdict]
 
 
 def test_an_effect_above_both_controls() -> None:
@@ -167,7 +167,7 @@ def test_missing_ratios_are_not_called_an_effect() -> None:
     tables = {"perplexity": table, **neurons()}
     assert "The perplexity with the neurons of en and de off was not measured." in sentences_of(tables)
     page, _ = page_of(tables=tables)
-    assert page.row(SUMMARY, "tiny", "en") == ["12", "–", "–", "–", "–", "0", "not measured"]
+    assert page.row(SUMMARY, "tiny", "en") == ["12", "–", "–", "–", "– (0)", "not measured"]
 
 
 def test_controls_are_of_the_same_number_of_neurons() -> None:
