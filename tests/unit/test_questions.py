@@ -140,6 +140,11 @@ def test_answers_of_the_perturbed_model() -> None:
         "[−10, +1]), de 95% to 40% (−55 points [−70, −40]). Changed beyond chance: answers in the prompt's "
         "language (de)."
     )
+    (unsure,) = found([*rows[:-1], rows[-1] | {"q_value": 0.08}])
+    assert unsure.paragraphs[1].endswith(
+        "on answers, degradation was not shown. By its interval alone, but not after the correction for many "
+        "comparisons: answers in the prompt's language (de)."
+    )
     (calm,) = found(rows[:-1])
     assert "None of these differs from the unperturbed model beyond chance" in calm.paragraphs[1]
 
@@ -182,6 +187,19 @@ def test_a_shift_of_the_residual_stream_does_not_answer_for_neurons() -> None:
     (answer,) = found([], steering, config_of("steer", "random-steer", "shift"))
     assert answer.supported is False
     assert "shift (the residual stream shifted by DiffMean): 100% [95%, 100%]" in answer.paragraphs[1]
+
+
+def test_of_many_variants_the_best_are_described() -> None:
+    """With a warning: what was picked by its success looks better than it is."""
+    scales = [1, 2, 3, 4, 5, 6]
+    sweep = {"sweep": {"kind": "steer", "scale": scales}}
+    catalogue = {"tiny": {"source": "demo", "architecture": "llama"}}
+    run = {"models": ["tiny"], "languages": ["en", "de"], "perturbations": ["sweep"]}
+    config = validate({"run": run, "models": catalogue, "perturbations": sweep})
+    rows = [success(f"sweep-{scale}", scale / 10, scale / 10 - 0.05, scale / 10 + 0.05) for scale in scales]
+    (answer,) = found([], rows, config)
+    assert answer.paragraphs[0].startswith("Of 6 variants that steer, the 4 with most success are shown.")
+    assert [text.split(" ")[0] for text in answer.paragraphs[1:]] == ["sweep-3", "sweep-4", "sweep-5", "sweep-6"]
 
 
 def test_the_scale_is_the_models() -> None:

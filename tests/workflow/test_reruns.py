@@ -176,6 +176,15 @@ def test_generation_setting(finished: Project) -> None:
     }
 
 
+def test_relevance_and_seeds_are_off_by_default(finished: Project) -> None:
+    """A model that judges answers is asked about every model's, and nothing is generated again; seeds are models."""
+    judge = {"metrics": {"relevance": {"kind": "judge", "path": "results/tiny-gpt2/model"}}}
+    assert finished.stale(config=judge) == {"score_relevance": 2, "test_effects": 2, **AGGREGATES}
+    seeds = {"run": {"models": ["tiny-gpt2"]}, "models": {"tiny-gpt2": {"training_seeds": [1, 2, 3]}}}
+    stale = finished.stale(config=seeds)
+    assert stale["train_demo_model"] == stale["record_activations"] / 2 == stale["audit_results"] == 3
+
+
 def test_report_setting(finished: Project) -> None:
     assert finished.stale(config={"report": {"title": "Another title"}}) == {"render_report": 1, "check_audit": 1}
 

@@ -22,6 +22,8 @@ Json = dict[str, Any]
 
 LEVEL = 0.05
 """False discovery rate at which an effect is called."""
+FEW = 4
+"""So many variants that steer are described; of more, the most successful."""
 RQ1, RQ2, MODELS = "RQ1", "RQ2", "Models"
 TITLES = {
     RQ1: "Does switching a language's neurons off degrade the model in that language, and those rather than others?",
@@ -158,7 +160,7 @@ DEGRADATION = {
 
 def _degradation(own: pd.DataFrame) -> str:
     """What switching off did to the answers to prompts in the same language."""
-    parts, called, prompts = [], [], 0
+    parts, called, unsure, prompts = [], [], [], 0
     for measure, words in DEGRADATION.items():
         rows = own[(own["measure"] == measure) & (own["against"] == variants.BASELINE)]
         none = not (rows["reference"] + rows["value"]).any()
@@ -170,15 +172,21 @@ def _degradation(own: pd.DataFrame) -> str:
             for row in rows.to_dict("records")
         ]
         parts.append(f"{words}: {', '.join(changes)}")
-        called += [f"{words} ({language})" for language in rows.loc[rows["q_value"] <= LEVEL, "language"]]
+        clear = rows["q_value"] <= LEVEL
+        called += [f"{words} ({language})" for language in rows.loc[clear, "language"]]
+        apart = (rows["low"] > 0) | (rows["high"] < 0)
+        unsure += [f"{words} ({language})" for language in rows.loc[apart & ~clear, "language"]]
     if not parts:
         return "The language of the answers was not measured."
-    tail = (
+    sentences = [f"In the answers to {prompts} prompts per language: {'; '.join(parts)}."]
+    sentences.append(
         f"Changed beyond chance: {join(called)}."
         if called
         else "None of these differs from the unperturbed model beyond chance; on answers, degradation was not shown."
     )
-    return f"In the answers to {prompts} prompts per language: {'; '.join(parts)}. {tail}"
+    if unsure:
+        sentences.append(f"By its interval alone, but not after the correction for many comparisons: {join(unsure)}.")
+    return " ".join(sentences)
 
 
 # -- RQ2 ---------------------------------------------------------------------------------------------------------------
@@ -196,6 +204,13 @@ def _second(model: str, tables: Tables, config: Json) -> Answer | None:
     if not measured:
         return None
     paragraphs, verdicts = [], {}
+    best = sorted(measured, key=lambda name: -together.loc[name, "share"])[:FEW]
+    if len(measured) > len(best):
+        paragraphs.append(
+            f"Of {len(measured)} variants that steer, the {len(best)} with most success are shown. They were picked by "
+            "this very success, which is therefore too high: measure the chosen one on other prompts (generation.split)."
+        )
+        measured = [name for name in measured if name in best]
     for name in measured:
         success, row = together.loc[name], catalogue[name]
         controls = [one for one in config["run"]["perturbations"] if name in variants.controlled(config, one)]
