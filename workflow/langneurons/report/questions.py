@@ -208,7 +208,7 @@ def _second(model: str, tables: Tables, config: Json) -> Answer | None:
     if len(measured) > len(best):
         paragraphs.append(
             f"Of {len(measured)} variants that steer, the {len(best)} with most success are shown. They were picked by "
-            "this very success, which is therefore too high: measure the chosen one on other prompts (generation.split)."
+            "this very success, which is therefore too high: measure the chosen one on other prompts."
         )
         measured = [name for name in measured if name in best]
     for name in measured:
