@@ -34,6 +34,7 @@ from langneurons.report.looks import (
     Look,
     colour_bar,
     dot,
+    frame_grid,
     hide_unused,
     legend_columns,
     look,
@@ -116,12 +117,7 @@ def _heat_map(axes: Axes, own: pd.DataFrame, languages: Sequence[str], norm: Log
         if control and np.isfinite(value):
             text = f"max {number(largest[row, column])}"
             axes.text(column + 0.5, row + 0.72, text, ha="center", va="center", color=colour, fontsize=6)
-    axes.set_xticks(np.arange(len(languages)) + 0.5, list(languages))
-    axes.set_yticks(np.arange(len(languages)) + 0.5, list(languages))
-    axes.tick_params(length=0)
-    axes.invert_yaxis()
-    axes.set_aspect("equal")
-    axes.spines[:].set_visible(False)
+    frame_grid(axes, languages)
     axes.set_xlabel("language read")
     draws = own["draw"].nunique() if "draw" in own else 0
     axes.set_ylabel("as many neurons as those of" if control else "neurons of")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
@@ -127,6 +128,16 @@ def dot(style: Look, label: str, filled: bool) -> Line2D:
 def legend_columns(number: int, most: int) -> int:
     """Columns of a legend: as few rows of at most so many, evenly filled."""
     return -(-number // -(-number // most)) if number else 1
+
+
+def frame_grid(axes: Axes, names: Sequence[str]) -> None:
+    """Label the square cells of a heat map, names from the top left, without frame and ticks."""
+    axes.set_xticks(np.arange(len(names)) + 0.5, list(names))
+    axes.set_yticks(np.arange(len(names)) + 0.5, list(names))
+    axes.tick_params(length=0)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.spines[:].set_visible(False)
 
 
 def readable_on(colour: Sequence[float]) -> str:

@@ -14,7 +14,18 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from langneurons.config import PUBLISHED
 from langneurons.report.choices import at_rate, default_of
-from langneurons.report.looks import GRID, INK, MUTED, PAPER, colour_bar, hide_unused, look, notice, readable_on
+from langneurons.report.looks import (
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    colour_bar,
+    frame_grid,
+    hide_unused,
+    look,
+    notice,
+    readable_on,
+)
 
 MAX_GROUPED_BARS = 48
 MAX_COLUMNS = 4
@@ -202,12 +213,7 @@ def _overlap_map(axes: Axes, own: pd.DataFrame, names: Sequence[str], limit: flo
         colour = readable_on(tuple(mesh.cmap(mesh.norm(share)))) if np.isfinite(share) else INK
         where = (column + 0.5, row + 0.5)
         axes.text(*where, f"{numbers[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(np.arange(len(names)) + 0.5, names)
-    axes.set_yticks(np.arange(len(names)) + 0.5, names)
-    axes.tick_params(length=0)
-    axes.invert_yaxis()
-    axes.set_aspect("equal")
-    axes.spines[:].set_visible(False)
+    frame_grid(axes, names)
     return mesh
 
 

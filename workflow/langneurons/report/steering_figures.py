@@ -27,6 +27,7 @@ from langneurons.report.looks import (
     Look,
     colour_bar,
     dot,
+    frame_grid,
     legend_columns,
     notice,
     readable_on,
@@ -207,12 +208,7 @@ def _heat_map(axes: Axes, cells: pd.DataFrame, variant: str, languages: Sequence
         if np.isfinite(share):
             colour = readable_on(tuple(mesh.cmap(mesh.norm(share))))
             axes.text(column + 0.5, row + 0.5, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(np.arange(len(languages)) + 0.5, list(languages))
-    axes.set_yticks(np.arange(len(languages)) + 0.5, list(languages))
-    axes.tick_params(length=0)
-    axes.invert_yaxis()
-    axes.set_aspect("equal")
-    axes.spines[:].set_visible(False)
+    frame_grid(axes, languages)
     axes.set_xlabel("target")
     axes.set_ylabel("prompts in")
     return mesh
