@@ -119,6 +119,7 @@ def code(*modules):
 ENGINE_CODE = code(
     "corpus/sentences.py",
     "engines/base.py",
+    "engines/folding.py",
     "engines/hf.py",
     "engines/hidden.py",
     "engines/proof.py",

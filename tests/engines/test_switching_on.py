@@ -168,12 +168,18 @@ def test_verify_refuses_neurons_that_are_on_otherwise(
 
 
 def test_means_recorded_while_neurons_are_set_are_what_they_are_set_to(name: str) -> None:
-    """The recorder's hook comes after the edit's, so it sees what the model goes on with."""
+    """Where a hook edits, the recorder's hook comes after it and sees what the model goes on with; where weights are
+    edited, activations are as the model computes them, and what it goes on with is in the projection's output."""
     engine = engine_of(name)
-    intervention = steering(name, "activation", "set", 2, layers=(0, 1, 2))
+    intervention = steering(name, "activation", "set", 2, layers=(0,))
+    without = engine.record(PROBE)
     with engine.perturbed(intervention):
         counts = engine.record(PROBE)
     assert counts.activation_sum is not None
+    if not FAMILIES[name].gated:
+        assert np.array_equal(counts.over_zero[0], without.over_zero[0])
+        assert not np.array_equal(counts.over_zero[1], without.over_zero[1])
+        return
     for layer, (neurons, _, fill) in intervention.by_layer().items():
         found = counts.activation_sum[layer, neurons] / counts.tokens
         assert found == pytest.approx(fill, rel=1e-5)  # float32: 144 equal numbers added up

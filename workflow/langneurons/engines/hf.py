@@ -14,6 +14,7 @@ from torch import nn
 
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
+from langneurons.engines.folding import folded, folds
 from langneurons.engines.hidden import HiddenCapture, compare_hidden, hidden_of, with_hidden
 from langneurons.engines.proof import Capture, compare_with_expectation
 from langneurons.engines.recording import Recorder, SentenceRecorder
@@ -108,23 +109,24 @@ class HfEngine:
 
     @contextmanager
     def perturbed(self, intervention: Intervention) -> Iterator[None]:
-        """Hooks edit the activation or the product where the model computes them; leaving the block removes them."""
+        """Weights of the down projection are edited where that says the same (see `langneurons.engines.folding`),
+        else hooks edit the vector where the model computes it; leaving the block undoes either."""
         intervention.check(*self.shape, self.width)
         length = self.width if intervention.site == "residual" else self.shape[1]
         with ExitStack() as stack:
             for layer, (neurons, keep, fill) in intervention.by_layer().items():
+                if folds(intervention, self.layout.gated):
+                    down = self._module(layer, self.layout.down)
+                    stack.enter_context(folded(down, down_weight(down), neurons, keep, fill))
+                    continue
                 edit = AffineEdit(neurons, keep, fill, length, self.model.dtype, self.model.device)
                 if intervention.site == "residual":
                     handle = self.layers[layer].register_forward_hook(
                         lambda module, inputs, output, edit=edit: with_hidden(output, edit(hidden_of(output)))
                     )
-                elif intervention.site == "activation":
+                else:
                     handle = self._module(layer, self.layout.activation).register_forward_hook(
                         lambda module, inputs, output, edit=edit: edit(output)
-                    )
-                else:
-                    handle = self._module(layer, self.layout.down).register_forward_pre_hook(
-                        lambda module, inputs, edit=edit: (edit(inputs[0]), *inputs[1:])
                     )
                 stack.callback(handle.remove)
             yield
@@ -143,7 +145,9 @@ class HfEngine:
         with self.perturbed(intervention), edited.attached(range(max(intervention.by_layer()) + 1)):
             edited_logits = self.model(input_ids=batch, use_cache=False).logits
         change = (edited_logits - baseline_logits).abs().max().item()
-        return compare_with_expectation(intervention, baseline, edited, change)
+        equal = all(torch.equal(baseline.output[layer], edited.output[layer]) for layer in baseline.output)
+        hooked = not folds(intervention, self.layout.gated)
+        return compare_with_expectation(intervention, lambda layer: edited.feed_forward(layer, hooked), equal, change)
 
     def _verify_residual(self, intervention: Intervention, batch: torch.Tensor) -> EffectProof:
         """The same for a shift of the hidden states."""

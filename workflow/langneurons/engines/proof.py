@@ -7,8 +7,9 @@ copy, to the wrong layer or to the wrong vector fails here, before any output is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,40 @@ PROBE_POSITIONS = 64
 def probe_windows(languages: list[np.ndarray]) -> np.ndarray:
     """A small probe batch: the beginning of the first window of each language, `[language, position]`."""
     return np.stack([windows[0, :PROBE_POSITIONS] for windows in languages])
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """The FFN of one layer on the probe, as the engine computed it under the edit, with the weights before it."""
+
+    product: torch.Tensor | None
+    """`[token, neuron]`: the input of the down projection before the edit; None where only activation and up are
+    known."""
+    activation: torch.Tensor | None
+    """`[token, neuron]`: the output of the activation function before the edit; None in plain FFNs."""
+    up: torch.Tensor | None
+    """`[token, neuron]`: what the activation is multiplied with; None in plain FFNs."""
+    output: torch.Tensor
+    """`[token, d_model]`: the FFN's output after the edit, in the model's number format."""
+    weight: torch.Tensor
+    """`[d_model, neuron]` of the down projection, without the edit."""
+    bias: torch.Tensor | None
+    """`[d_model]`, without the edit."""
+
+    def before_and_after(self, intervention: Intervention, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The product without and with the edit, float64 `[token, neuron]`, from its definition."""
+        neurons, keep, fill = intervention.by_layer()[layer]
+        product = None if self.product is None else self.product.double().cpu()
+        if intervention.site == "activation" and self.activation is not None and self.up is not None:
+            activation, up = self.activation.double().cpu(), self.up.double().cpu()
+            product = activation * up if product is None else product
+            edited = (activation[:, neurons] * torch.from_numpy(keep) + torch.from_numpy(fill)) * up[:, neurons]
+        else:
+            assert product is not None
+            edited = product[:, neurons] * torch.from_numpy(keep) + torch.from_numpy(fill)
+        changed = product.clone()
+        changed[:, neurons] = edited
+        return product, changed
 
 
 class Capture:
@@ -76,65 +111,62 @@ class Capture:
 
         return hook
 
+    def feed_forward(self, layer: int, edits_activation: bool) -> FeedForward:
+        """One layer, with the weights as they are now. Where a hook edits the activation, the product is after it."""
+        down: Any = self.layers[layer].get_submodule(self.layout.down)
+        return FeedForward(
+            product=None if edits_activation else self.product[layer],
+            activation=self.activation[layer],
+            up=self.up.get(layer),
+            output=self.output[layer],
+            weight=down.weight.T if isinstance(down, Conv1D) else down.weight,
+            bias=down.bias,
+        )
+
 
 def compare_with_expectation(
-    intervention: Intervention, baseline: Capture, edited: Capture, logits_change: float
+    intervention: Intervention,
+    feed_forward: Callable[[int], FeedForward],
+    unedited_layers_equal: bool,
+    logits_change: float,
 ) -> EffectProof:
     """Compare what the engine computed with what the intervention says.
 
     Args:
         intervention: what was asked for.
-        baseline: captured without the edit, in the layers before the first edited one.
-        edited: captured with the edit, in all layers up to the last edited one.
+        feed_forward: the FFN of a layer under the edit, one at a time.
+        unedited_layers_equal: whether the FFN outputs before the first edited layer are the baseline's.
         logits_change: largest absolute difference of the logits.
 
     Raises:
         EngineError: naming the layer and the difference.
     """
     rows = []
-    for layer, (neurons, keep, fill) in intervention.by_layer().items():
-        down = edited.layers[layer].get_submodule(edited.layout.down)
-        unedited = edited.activation[layer] if intervention.site == "activation" else edited.product[layer]
-        vector = unedited.double().cpu()
-        changed = vector.clone()
-        changed[:, neurons] = vector[:, neurons] * torch.from_numpy(keep) + torch.from_numpy(fill)
-        if intervention.site == "activation" and edited.layout.gated:
-            up = edited.up[layer].double().cpu()
-            vector, changed = vector * up, changed * up
-        expected, without = _project(down, changed), _project(down, vector)
-        output = edited.output[layer]
-        scale = _scale(down, vector, changed) + expected.abs()
+    for layer in intervention.by_layer():
+        ffn = feed_forward(layer)
+        weight = ffn.weight.detach().double().cpu()
+        bias = torch.zeros(len(weight), dtype=torch.float64) if ffn.bias is None else ffn.bias.detach().double().cpu()
+        before, after = ffn.before_and_after(intervention, layer)
+        expected, without = after @ weight.T + bias, before @ weight.T + bias
+        scale = _scale(weight, before, after) + expected.abs()
         rows.append(
             {
                 "layer": layer,
-                "error": ((output.double().cpu() - expected).abs() / scale).max().item(),
+                "error": ((ffn.output.double().cpu() - expected).abs() / scale).max().item(),
                 "change": ((expected - without).abs() / scale).max().item(),
-                "tolerance": ROUNDING * torch.finfo(output.dtype).eps + SUMMATION * torch.finfo(torch.float32).eps,
+                "tolerance": ROUNDING * torch.finfo(ffn.output.dtype).eps + SUMMATION * torch.finfo(torch.float32).eps,
             }
         )
-    equal = all(torch.equal(baseline.output[layer], edited.output[layer]) for layer in baseline.output)
     visible = any(row["change"] > row["tolerance"] for row in rows)
     note = "" if visible else "no edited neuron was active enough on the probe to tell the edit from rounding"
-    proof = EffectProof(len(intervention), rows, equal, logits_change, note)
+    proof = EffectProof(len(intervention), rows, unedited_layers_equal, logits_change, note)
     judge(proof, "FFN output", visible)
     return proof
 
 
-def _project(down: Any, product: torch.Tensor) -> torch.Tensor:
-    """The down projection in float64, apart from the engine's own code."""
-    bias = down.bias.double().cpu() if getattr(down, "bias", None) is not None else 0.0
-    return product @ _by_input(down) + bias
-
-
-def _by_input(down: Any) -> torch.Tensor:
-    """The weight of the down projection in float64, `[neuron, d_model]`."""
-    weight: torch.Tensor = down.weight.double().cpu()
-    return weight if isinstance(down, Conv1D) else weight.T
-
-
-def _scale(down: Any, vector: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
-    """Size of the terms that each FFN output sums: the root of their summed squares, before and after the edit."""
-    squares = (vector.square() + changed.square()) @ _by_input(down).square()
+def _scale(weight: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Size of the terms that each FFN output sums: the root of their summed squares, without and with the edit."""
+    squares = (before.square() + after.square()) @ weight.square().T
     return squares.sqrt().clamp_min(torch.finfo(torch.float32).tiny)
 
 
