@@ -13,104 +13,57 @@ from torch import nn
 
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import EngineError
+from langneurons.engines.counting import Accumulator
 from langneurons.engines.hidden import hidden_of
 from langneurons.models.layouts import Layout
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans
 
-EXACT_TOKENS = 2**24
-"""Counts of a batch are summed in float32, which holds every integer up to this one."""
-BLOCK = 2**18
-"""Numbers per thread that stay in a processor's cache while they are counted."""
-
-
 class Recorder:
-    """Counts and sums of all layers: float32 (or the model's format) within a batch, int64 and float64 across
-    batches."""
+    """Counts and sums of all layers, by hooks on the modules that the layout names."""
 
-    def __init__(self, modules: list[nn.Module], layout: Layout, shape: tuple[int, int], width: int) -> None:
-        self.modules, self.layout = modules, layout
-        layers, neurons = shape
-        self.over_zero = torch.zeros(layers, neurons, dtype=torch.int64)
-        self.activation_sum = torch.zeros(layers, neurons, dtype=torch.float64)
-        self.product_sum = torch.zeros(layers, neurons, dtype=torch.float64)
-        self.hidden_sum = torch.zeros(layers, width, dtype=torch.float64)
-        self.tokens = 0
-        self.batch: dict[tuple[str, int], torch.Tensor] = {}
-        self.positive = torch.empty(0)
-        self.ones = torch.empty(0)
+    def __init__(
+        self, modules: list[nn.Module], layout: Layout, shape: tuple[int, int], width: int, sums: bool = True
+    ) -> None:
+        self.modules, self.layout, self.sums = modules, layout, sums
+        self.accumulator = Accumulator(shape, width, gated=layout.gated, sums=sums)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Hook every layer's activation, in gated FFNs its product, and the hidden state after it."""
+        """Hook every layer's activation, and for sums the product in gated FFNs and the hidden state after it."""
         with ExitStack() as stack:
             for layer, module in enumerate(self.modules):
-                stack.callback(module.register_forward_hook(partial(self._hidden, layer)).remove)
                 activation = module.get_submodule(self.layout.activation)
                 stack.callback(activation.register_forward_hook(partial(self._activation, layer)).remove)
-                if self.layout.gated:
+                if self.sums and self.layout.gated:
                     down = module.get_submodule(self.layout.down)
                     stack.callback(down.register_forward_pre_hook(partial(self._product, layer)).remove)
+                if self.sums:
+                    stack.callback(module.register_forward_hook(partial(self._hidden, layer)).remove)
             yield
 
     def _activation(self, layer: int, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        flat = output.flatten(0, -2)
-        if len(self.ones) != len(flat):
-            self._allocate(flat)
-        over_zero = torch.zeros(flat.shape[1], device=flat.device)
-        activation_sum = torch.zeros(flat.shape[1], device=flat.device)
-        for block in flat.split(len(self.positive)):
-            positive, ones = self.positive[: len(block)], self.ones[: len(block)]
-            torch.gt(block, 0, out=positive)
-            over_zero.addmv_(positive.T, ones)
-            activation_sum.add_(self._sum(block))
-        self.batch["over_zero", layer] = over_zero
-        self.batch["activation_sum", layer] = activation_sum
-
-    def _allocate(self, flat: torch.Tensor) -> None:
-        """Buffers for a batch of this size; on the CPU for a block of it that stays in the cache."""
-        tokens, neurons = flat.shape
-        if tokens >= EXACT_TOKENS:
-            raise EngineError(f"a batch of {tokens} tokens cannot be counted exactly. Lower the model's batch_size.")
-        fitting = max(BLOCK * torch.get_num_threads() // neurons, 1)
-        rows = min(tokens, fitting) if flat.device.type == "cpu" else tokens
-        self.positive = torch.empty(rows, neurons, device=flat.device)
-        self.ones = torch.ones(tokens, device=flat.device)
+        self.accumulator.add_activation(layer, output.flatten(0, -2))
 
     def _product(self, layer: int, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self.batch["product_sum", layer] = self._sum(inputs[0].flatten(0, -2))
+        self.accumulator.add_product(layer, inputs[0].flatten(0, -2))
 
     def _hidden(self, layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
-        self.batch["hidden_sum", layer] = self._sum(hidden_of(output).flatten(0, -2))
-
-    def _sum(self, flat: torch.Tensor) -> torch.Tensor:
-        """Sum over tokens in float32."""
-        if flat.dtype != torch.float32:
-            return flat.sum(0, dtype=torch.float32)
-        return self.ones[: len(flat)] @ flat  # a product with ones is faster than a sum
+        self.accumulator.add_hidden(layer, hidden_of(output).flatten(0, -2))
 
     def collect(self, tokens: int) -> None:
-        """Add what the hooks left of one batch; every layer must have left something."""
-        layers = range(len(self.modules))
-        sums = ["over_zero", "activation_sum", "hidden_sum"] + ["product_sum"] * self.layout.gated
-        if len(self.batch) != len(layers) * len(sums):
-            raise EngineError("a layer was not recorded: the model did not call the modules that its layout names")
-        for name in sums:
-            stacked = torch.stack([self.batch[name, layer] for layer in layers])
-            total = getattr(self, name)
-            total.add_(stacked.cpu().to(total.dtype))
-        self.tokens += tokens
-        self.batch.clear()
+        """End a batch; every layer must have left something of each token."""
+        self.accumulator.end_batch(tokens)
 
     def counts(self) -> ActivationCounts:
         """The result, checked for impossible values."""
-        product = self.product_sum if self.layout.gated else self.activation_sum
+        arrays = self.accumulator.arrays()
         counts = ActivationCounts(
-            self.over_zero.numpy(),
-            self.activation_sum.numpy(),
-            product.numpy(),
-            self.tokens,
-            hidden_sum=self.hidden_sum.numpy(),
+            arrays["over_zero"],
+            arrays.get("activation_sum"),
+            arrays.get("product_sum"),
+            self.accumulator.tokens,
+            hidden_sum=arrays.get("hidden_sum"),
         )
         try:
             counts.check()

@@ -1,0 +1,225 @@
+"""Counts and sums of activations, for every engine: exact, batch after batch, on the device of each layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from langneurons.engines.base import EngineError
+
+FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "identity": lambda values: values,
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+}
+"""Activation functions by name; the result has the number format of the argument."""
+
+EXACT_ROWS = 2**20
+"""Rows that are added up in float32, which holds every integer up to 2**24, before they go into int64 and float64."""
+CPU_BLOCK = 2**17
+"""Numbers per thread that stay in a processor's cache while they are summed and counted."""
+DEVICE_BLOCK = 2**24
+"""Numbers that are counted at a time on other devices, where Triton is missing."""
+
+
+class Add(Protocol):
+    """Adds counts and sums over the rows of `values`, `[token, neuron]`, in place; what is None is not asked for."""
+
+    def __call__(
+        self,
+        values: torch.Tensor,
+        function: str,
+        over_zero: torch.Tensor | None,
+        activation_sum: torch.Tensor | None,
+        product: torch.Tensor | None = None,
+        product_sum: torch.Tensor | None = None,
+    ) -> None:
+        """Add to `over_zero` (int64), `activation_sum` and `product_sum` (float64), all `[neuron]`."""
+        ...
+
+
+class Accumulator:
+    """Counts and sums of `layers` x `neurons`, in place, batch after batch.
+
+    Adding waits for no device, and memory does not grow with the number of tokens. A batch may come in several parts,
+    as long as the rows of every layer add up to its tokens.
+    """
+
+    def __init__(self, shape: tuple[int, int], width: int, *, gated: bool, sums: bool = True) -> None:
+        layers, neurons = shape
+        lengths = {"over_zero": neurons}
+        if sums:
+            lengths |= {"activation_sum": neurons, "hidden_sum": width}
+            lengths |= {"product_sum": neurons} if gated else {}
+        self.gated, self.sums = gated, sums
+        self.tokens = 0
+        self.totals = {
+            name: [
+                torch.zeros(length, dtype=torch.int64 if name == "over_zero" else torch.float64) for _ in range(layers)
+            ]
+            for name, length in lengths.items()
+        }
+        self.rows = {name: [0] * layers for name in lengths}
+        self.in_torch = TorchAdd()
+
+    @torch.no_grad()
+    def add_activation(
+        self, layer: int, values: torch.Tensor, function: str = "identity", product: torch.Tensor | None = None
+    ) -> None:
+        """Count where `function` of `values`, `[token, neuron]`, is above zero, and sum it as rounded to its format.
+
+        `product`, `[token, neuron]`, is the input of the down projection of gated FFNs, if it is at hand; else it comes
+        by `add_product`. It is left out without sums, and in plain FFNs, where it is the activation.
+        """
+        over_zero = self._total("over_zero", layer, values)
+        activation_sum = self._total("activation_sum", layer, values) if self.sums else None
+        if not (self.sums and self.gated):
+            product = None
+        product_sum = None if product is None else self._total("product_sum", layer, product)
+        if product is not None and len(product) != len(values):
+            raise EngineError(f"layer {layer} has {len(values)} activations, but {len(product)} products")
+        self._add(values)(values, function, over_zero, activation_sum, product, product_sum)
+
+    @torch.no_grad()
+    def add_product(self, layer: int, product: torch.Tensor) -> None:
+        """Sum the input of the down projection, `[token, neuron]`, where it comes apart from the activation."""
+        if self.sums and self.gated:
+            self._add(product)(product, "identity", None, self._total("product_sum", layer, product))
+
+    @torch.no_grad()
+    def add_hidden(self, layer: int, *parts: torch.Tensor) -> None:
+        """Sum the hidden state after a layer, `[token, d_model]`, which is the sum of the parts."""
+        if self.sums:
+            total = self._total("hidden_sum", layer, *parts)
+            for part in parts:
+                self._add(part)(part, "identity", None, total)
+
+    def end_batch(self, tokens: int) -> None:
+        """Check that every layer left one row per token since the last call.
+
+        Raises:
+            EngineError: naming the first layer that did not.
+        """
+        for name, rows in self.rows.items():
+            for layer, seen in enumerate(rows):
+                if seen != tokens:
+                    raise EngineError(
+                        f"layer {layer} was not recorded as it should be: {seen} rows of {name} for {tokens} tokens. "
+                        "The model did not call the modules that its layout names, or not once per token."
+                    )
+            rows[:] = [0] * len(rows)
+        self.tokens += tokens
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Take back what was added within the block if it ends with an error, such as a batch that needs too much
+        memory and is begun anew."""
+        with torch.inference_mode(False):  # as in `_total`
+            totals = {name: [total.clone() for total in kept] for name, kept in self.totals.items()}
+        rows = {name: list(kept) for name, kept in self.rows.items()}
+        try:
+            yield
+        except BaseException:
+            self.totals, self.rows = totals, rows
+            raise
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All counts and sums by name, `[layer, neuron]` or `[layer, d_model]`: `over_zero` in int64, and unless left
+        out `activation_sum`, `product_sum` and `hidden_sum` in float64."""
+        found = {
+            name: torch.stack([total.cpu() for total in totals]).numpy() for name, totals in self.totals.items()
+        }
+        if self.sums and not self.gated:
+            found["product_sum"] = found["activation_sum"]
+        return found
+
+    def _total(self, name: str, layer: int, *parts: torch.Tensor) -> torch.Tensor:
+        """Where to add parts of one kind: on their device. Their rows are counted once."""
+        total = self.totals[name][layer]
+        for part in parts:
+            if part.shape != (len(parts[0]), len(total)):
+                raise EngineError(
+                    f"layer {layer} has {name} of the shape {tuple(part.shape)}, not [{len(parts[0])}, {len(total)}]"
+                )
+        self.rows[name][layer] += len(parts[0])
+        if total.device != parts[0].device:
+            with torch.inference_mode(False):  # else nothing could be added outside of inference mode any more
+                total = self.totals[name][layer] = total.to(parts[0].device)
+        return total
+
+    def _add(self, values: torch.Tensor) -> Add:
+        kernel = fused() if values.is_cuda and values.dtype != torch.float64 else None
+        return kernel or self.in_torch
+
+
+class TorchAdd:
+    """Counts and sums by torch alone, as products of blocks with vectors of ones: these read memory once and faster
+    than sums do."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+
+    def __call__(
+        self,
+        values: torch.Tensor,
+        function: str,
+        over_zero: torch.Tensor | None,
+        activation_sum: torch.Tensor | None,
+        product: torch.Tensor | None = None,
+        product_sum: torch.Tensor | None = None,
+    ) -> None:
+        """See `Add`; float32 (float64 for a model in float64) within `EXACT_ROWS` rows."""
+        exact = torch.promote_types(values.dtype, torch.float32)
+        buffer = self._buffer(values, exact)
+        for chunk in values.split(EXACT_ROWS):
+            count, total = torch.zeros(2, values.shape[1], dtype=exact, device=values.device)
+            ones = torch.ones(min(len(buffer), len(chunk)), dtype=exact, device=values.device)
+            for block in chunk.split(len(buffer)):
+                activation = FUNCTIONS[function](block)
+                scratch, weights = buffer[: len(block)], ones[: len(block)]
+                if activation.dtype != exact:
+                    activation = scratch.copy_(activation)
+                if activation_sum is not None:
+                    total.addmv_(activation.T, weights)
+                if over_zero is not None:
+                    count.addmv_(torch.gt(activation, 0, out=scratch).T, weights)
+            if over_zero is not None:
+                over_zero.add_(count.long())
+            if activation_sum is not None:
+                activation_sum.add_(total)
+        if product is not None:
+            self(product, "identity", None, product_sum)
+
+    def _buffer(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Scratch space for a block of rows, `[row, neuron]`, the same for all layers."""
+        neurons = values.shape[1]
+        size = CPU_BLOCK * torch.get_num_threads() if values.device.type == "cpu" else DEVICE_BLOCK
+        rows = max(size // neurons, 1)
+        kept = self.buffers.get((values.device, dtype))
+        if kept is None or len(kept) < rows * neurons:
+            with torch.inference_mode(False):  # as above
+                kept = torch.empty(max(size, neurons), dtype=dtype, device=values.device)
+            self.buffers[values.device, dtype] = kept
+        return kept[: rows * neurons].view(rows, neurons)
+
+
+@cache
+def fused() -> Add | None:
+    """Triton's kernel, once it has run on this machine; None where it cannot, and torch counts instead."""
+    try:
+        from langneurons.engines import counting_kernel
+
+        counting_kernel.probe("cuda")
+    except Exception as error:  # of many kinds: no Triton, no C compiler or headers for it, a driver it does not know
+        warnings.warn(f"Triton does not run here ({error}); counting in torch, which is slower.", stacklevel=2)
+        return None
+    return counting_kernel.add
