@@ -9,8 +9,11 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress(items: Iterable[Any], description: str, total: int | None = None, unit: str = "it") -> Any:
-    """Show progress over items: a moving bar on a terminal; elsewhere now and then, if it takes long."""
+def progress(items: Iterable[Any] | None, description: str, total: int | None = None, unit: str = "it") -> Any:
+    """Show progress over items: a moving bar on a terminal; elsewhere now and then, if it takes long.
+
+    None for items is a bar of `total` that the caller updates.
+    """
     terminal = sys.stderr.isatty()
     return tqdm(
         items,
