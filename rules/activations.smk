@@ -17,6 +17,7 @@ rule record_activations:
         model=model_files,
         script=script("record_activations"),
         code=ENGINE_CODE,
+        engine=engine_code,
     output:
         "results/{model}/activations/{language}.safetensors",
     log:
@@ -26,23 +27,25 @@ rule record_activations:
     wildcard_constraints:
         model=OWN,
     conda:
-        "../envs/hf.yaml"
+        engine_environment
     threads: machine("threads")
     resources:
         gpu=machine("gpus"),
         batch_size=machine("batch_size"),
     params:
         model=engine_params,
+        sums=constant(config["recording"]["sums"]),
     message:
         "Record the activations of {wildcards.model} on {wildcards.language}."
     shell:
         r"""
-        python {input.script:q} \
+        HF_HUB_OFFLINE=1 python {input.script:q} \
             --model {params.model:q} \
             --gpus {resources.gpu} \
             --threads {threads} \
             --batch-size {resources.batch_size} \
             --tokens {input.tokens:q} \
+            --sums {params.sums} \
             --output {output:q} \
             2>&1 | tee {log:q}
         """
@@ -61,6 +64,7 @@ rule record_sentences:
         model=model_files,
         script=script("record_sentences"),
         code=ENGINE_CODE,
+        engine=engine_code,
     output:
         expand("results/{{model}}/sentences/{language}.safetensors", language=LANGUAGES),
     log:
@@ -70,7 +74,7 @@ rule record_sentences:
     wildcard_constraints:
         model=OWN,
     conda:
-        "../envs/hf.yaml"
+        engine_environment
     threads: machine("threads")
     resources:
         gpu=machine("gpus"),
@@ -82,7 +86,7 @@ rule record_sentences:
         f"Record {{wildcards.model}} on sentences in {', '.join(LANGUAGES)}."
     shell:
         r"""
-        python {input.script:q} \
+        HF_HUB_OFFLINE=1 python {input.script:q} \
             --model {params.model:q} \
             --gpus {resources.gpu} \
             --threads {threads} \

@@ -32,6 +32,22 @@ RELEVANCE = config["metrics"]["relevance"] or {"gpus": 0, "threads": 1, "batch_s
 CONTENTS = {model: experiment.contents(config, model) for model in config["models"]}
 
 
+def check_gpus(models):
+    """Refuse what needs more GPUs than the run has: snakemake would give its jobs fewer without a word."""
+    wanted = {f"models.{model}.gpus": config["models"][model].get("gpus", 0) for model in models}
+    wanted["metrics.relevance.gpus"] = RELEVANCE["gpus"]
+    limit = workflow.global_resources.get("gpu").value
+    for key, gpus in wanted.items():
+        if limit is not None and gpus > limit:
+            raise WorkflowError(
+                f"config key '{key}' is {gpus}, but the run has {limit} GPU(s). Start it with --resources gpu={gpus}, or "
+                "lower the key."
+            )
+
+
+check_gpus(MODELS)
+
+
 def one_of(names):
     """A wildcard constraint."""
     return "|".join(re.escape(name) for name in names) or "(?!)"
@@ -51,6 +67,7 @@ PUBLISHED = one_of(experiment.published_models(config))
 
 localrules:
     all,
+    download_model,
     download_published,
     check_audit,
 
@@ -116,20 +133,25 @@ def code(*modules):
     return [relative(ROOT / "workflow" / "langneurons" / module) for module in modules]
 
 
+# What determines the numbers of every engine, and of each.
 ENGINE_CODE = code(
     "corpus/sentences.py",
     "engines/base.py",
+    "engines/completion.py",
+    "engines/counting.py",
+    "engines/counting_kernel.py",
     "engines/folding.py",
-    "engines/hf.py",
     "engines/hidden.py",
     "engines/proof.py",
-    "engines/recording.py",
     "interventions.py",
     "models/layouts.py",
     "models/loading.py",
     "neurons/counting.py",
     "neurons/sentences.py",
 )
+HF_CODE = code("engines/batching.py", "engines/hf.py", "engines/recording.py")
+VLLM_CODE = code("engines/shards.py", "engines/vllm.py", "engines/vllm_worker.py")
+ENGINES = {"hf": HF_CODE, "vllm": VLLM_CODE}
 CORPUS_CODE = code("corpus/sources.py", "corpus/windows.py")
 PUBLISHED_CODE = code("published/files.py")
 TEXT_CODE = code(
@@ -145,7 +167,7 @@ TEXT_CODE = code(
 
 
 def model_files(wildcards):
-    """The model's files: those of the demo model or folder; a hub id has none here."""
+    """The model's files: those of the demo model or folder; of a hub id the list of what was downloaded."""
     return or_workflow_error(experiment.model_files, config, wildcards.model)
 
 
@@ -242,6 +264,21 @@ def method_options(method):
 def engine_params(wildcards):
     """Which model runs, and how: what changes numbers, as sorted JSON."""
     return experiment.canonical(experiment.engine_settings(config, wildcards.model))
+
+
+def measuring_params(wildcards):
+    """The same for perplexity and answers."""
+    return experiment.canonical(experiment.measuring_settings(config, wildcards.model))
+
+
+def engine_code(wildcards):
+    """The modules of a model's engine, beside those of all."""
+    return ENGINES[config["models"][wildcards.model]["engine"]]
+
+
+def engine_environment(wildcards):
+    """The conda environment of a model's engine."""
+    return f"../envs/{config['models'][wildcards.model]['engine']}.yaml"
 
 
 def constant(value):

@@ -33,7 +33,7 @@ rule tokenize_corpus:
         model=lambda wildcards: experiment.canonical(experiment.tokenizer_settings(config, wildcards.model)),
         source=lambda wildcards: experiment.canonical(experiment.corpus(config, wildcards.language)),
         window=lambda wildcards: experiment.window(config, wildcards.model),
-        tokens=constant(config["corpora"]["tokens"]),
+        tokens=lambda wildcards: experiment.canonical(experiment.tokens(config, wildcards.language)),
         share=constant(config["corpora"]["share"]),
         seed=config["seed"],
     message:

@@ -33,6 +33,7 @@ for job in variants.jobs(config, variants.ANSWERS):
             model=model_files,
             script=script("generate_text"),
             code=ENGINE_CODE + code("corpus/prompts.py"),
+            engine=engine_code,
         output:
             answers=expand(
                 "results/{{model}}/generations/{perturbation}/{language}.jsonl",
@@ -50,13 +51,13 @@ for job in variants.jobs(config, variants.ANSWERS):
         wildcard_constraints:
             model=OWN,
         conda:
-            "../envs/hf.yaml"
+            engine_environment
         threads: machine("threads")
         resources:
             gpu=machine("gpus"),
             batch_size=machine("generation_batch_size"),
         params:
-            model=engine_params,
+            model=measuring_params,
             languages=LANGUAGES,
             settings=constant(experiment.generation_settings(config)),
             seed=config["seed"],
@@ -64,7 +65,7 @@ for job in variants.jobs(config, variants.ANSWERS):
             f"Answer the questions in {', '.join(LANGUAGES)} with {{wildcards.model}}: {job.name}."
         shell:
             r"""
-            python {input.script:q} \
+            HF_HUB_OFFLINE=1 python {input.script:q} \
                 --model {params.model:q} \
                 --gpus {resources.gpu} \
                 --threads {threads} \

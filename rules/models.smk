@@ -1,8 +1,10 @@
 """
-Demo models: tiny models trained from scratch on the training split of their languages' text.
+Models: demo models, trained from scratch on the training split of their languages' text, and models of the hub.
 
-REQUIRED INPUTS: the text of the model's `languages` (by default the embedded corpus).
-OUTPUTS: results/<model>/model/, an ordinary transformers folder with its tokenizer.
+REQUIRED INPUTS: for a demo model the text of its `languages` (by default the embedded corpus); for a hub model network,
+    here alone. Its weights go into the hub's cache (environment variable HF_HOME), which all jobs must be able to read.
+OUTPUTS: results/<model>/model/, an ordinary transformers folder with its tokenizer;
+    results/<model>/download.json, the commit of a hub model, and its files with their sizes.
 """
 
 
@@ -43,5 +45,37 @@ rule train_demo_model:
             --seed {params.seed} \
             --threads {threads} \
             --output {params.folder:q} \
+            2>&1 | tee {log:q}
+        """
+
+
+rule download_model:
+    """
+    Download a model of the hub into the hub's cache, once: its configuration, which must be of a known family, its
+    tokenizer and its weights. All other jobs read them there, without network.
+    """
+    input:
+        script=ancient(script("download_model")),
+    output:
+        "results/{model}/download.json",
+    log:
+        "results/logs/download_model/{model}.log",
+    benchmark:
+        "results/timings/download_model/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(experiment.hub_models(config)),
+    conda:
+        "../envs/hf.yaml"
+    params:
+        id=lambda wildcards: config["models"][wildcards.model]["id"],
+        revision=lambda wildcards: config["models"][wildcards.model]["revision"],
+    message:
+        "Download {wildcards.model}."
+    shell:
+        r"""
+        python {input.script:q} \
+            --model {params.id:q} \
+            --revision {params.revision:q} \
+            --output {output:q} \
             2>&1 | tee {log:q}
         """

@@ -30,6 +30,7 @@ for job in variants.jobs(config, variants.PERPLEXITY):
             model=model_files,
             script=script("measure_perplexity"),
             code=ENGINE_CODE,
+            engine=engine_code,
         output:
             windows=expand(
                 "results/{{model}}/perplexity/{perturbation}/{language}.parquet",
@@ -44,18 +45,18 @@ for job in variants.jobs(config, variants.PERPLEXITY):
         wildcard_constraints:
             model=OWN,
         conda:
-            "../envs/hf.yaml"
+            engine_environment
         threads: machine("threads")
         resources:
             gpu=machine("gpus"),
             batch_size=machine("batch_size"),
         params:
-            model=engine_params,
+            model=measuring_params,
         message:
             f"Measure the perplexity of {{wildcards.model}} on {', '.join(LANGUAGES)}: {job.name}."
         shell:
             r"""
-            python {input.script:q} \
+            HF_HUB_OFFLINE=1 python {input.script:q} \
                 --model {params.model:q} \
                 --gpus {resources.gpu} \
                 --threads {threads} \

@@ -212,6 +212,7 @@ def test_a_bad_language_code(code: str) -> None:
         ("models__small__source", "hubb", "models.small.source", ["demo", "folder", "hub"]),
         ("models__small__architecture", "bert", "models.small.architecture", ["llama", "gpt2"]),
         ("models__small__dtype", "float8", "models.small.dtype", ["float32", "bfloat16", "float16"]),
+        ("models__small__attention", "flash", "models.small.attention", ["sdpa", "eager", "flash_attention_2", "null"]),
         ("perturbations__zero", {"kind": "zap"}, "perturbations.zero.kind", ["deactivate", "random"]),
         ("recording__split", "training", "recording.split", ["train", "valid", "test"]),
         ("corpora__default", {"source": "web"}, "corpora.default.source", ["embedded", "files", "wikipedia"]),
@@ -361,7 +362,7 @@ def test_defaults_behind_conditions() -> None:
     assert "layers" not in hub
     demo = valid()["models"]["small"]
     assert (demo["layers"], demo["neurons"], demo["languages"]) == (4, 512, ["en", "de", "tr"])
-    assert (demo["dtype"], demo["gpus"]) == ("float32", 0)
+    assert (demo["dtype"], demo["gpus"], demo["attention"]) == ("float32", 0, None)
     assert "revision" not in demo
     folder = valid(models__other={"source": "folder", "path": "x"})["models"]["other"]
     assert folder["engine"] == "hf"
@@ -503,6 +504,15 @@ def test_selections_are_named_by_their_rate_where_it_differs() -> None:
     assert list(variants.run_selections(checked)) == config.selections(checked, "small") == ["lape", "lape-top-0.01"]
     assert variants.run_selections(checked)["lape"]["top_rate"] == 0.05
     assert variants.run_selections(checked)["lape-top-0.01"]["top_rate"] == 0.01
+
+
+def test_the_attention_is_an_engine_setting_only_where_it_is_named() -> None:
+    """Results from before the key existed stay as they are; naming one changes the rounding, so it reruns the model."""
+    silent = config.engine_settings(valid(), "small")
+    assert silent == {"model": "results/small/model", "revision": None, "name": "hf", "dtype": "float32"}
+    assert config.engine_settings(valid(models__small__attention=None), "small") == silent
+    named = config.engine_settings(valid(models__small__attention="eager"), "small")
+    assert named == silent | {"attention": "eager"}
 
 
 def test_canonical_does_not_depend_on_the_order_of_keys() -> None:

@@ -169,12 +169,14 @@ def test_halves_joined_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["activation_sum", "product_sum"])
 @pytest.mark.parametrize("position", [0, 1])
-def test_halves_without_sums_are_not_joined(name: str, position: int) -> None:
-    """Published recordings come whole."""
+def test_what_one_half_lacks_the_whole_lacks(name: str, position: int) -> None:
     halves = [counts_with(), counts_with()]
     halves[position] = counts_with(**{name: None})
-    with pytest.raises(AssertionError):
-        join_halves(*halves)
+    whole = join_halves(*halves)
+    assert getattr(whole, name) is None
+    other = {"activation_sum": "product_sum", "product_sum": "activation_sum"}[name]
+    assert getattr(whole, other).tolist() == (2 * getattr(counts_with(), other)).tolist()
+    assert whole.over_zero.tolist() == (2 * counts_with().over_zero).tolist()
 
 
 def test_probability_by_hand() -> None:

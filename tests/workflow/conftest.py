@@ -54,6 +54,7 @@ class Project:
 
     folder: Path
     config: dict = field(default_factory=lambda: TINY)
+    environment: dict[str, str] = field(default_factory=lambda: environment())
 
     def snakemake(self, *arguments: str, config: dict | None = None, timeout: int = 600) -> subprocess.CompletedProcess:
         """Run snakemake on the tiny experiment, with an overlay of the config."""
@@ -64,7 +65,7 @@ class Project:
             files[1].write_text(yaml.safe_dump(config, allow_unicode=True))
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", *map(str, files)]
         return subprocess.run(
-            command, cwd=self.folder, env=environment(), text=True, capture_output=True, timeout=timeout, check=False
+            command, cwd=self.folder, env=self.environment, text=True, capture_output=True, timeout=timeout, check=False
         )
 
     def run(self, *arguments: str, config: dict | None = None) -> str:

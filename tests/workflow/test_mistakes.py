@@ -62,6 +62,10 @@ def message_of(output: str) -> str:
             ["models/gone", "does not exist"],
         ),
         ({"corpora": {"languages": {"de": {"source": "files", "path": "nowhere/*.txt"}}}}, ["'de'", "nowhere/*.txt"]),
+        (  # snakemake would give its jobs the one GPU of the profile
+            {"models": {"tiny-gpt2": {"gpus": 2}}},
+            ["models.tiny-gpt2.gpus", "is 2", "has 1 GPU", "--resources gpu=2"],
+        ),
     ],
 )
 def test_before_any_job(finished: Project, mistake: dict, words: list[str]) -> None:
@@ -106,8 +110,8 @@ def test_unreachable_hub_id(finished: Project) -> None:
         "run": {"models": ["remote"]},
         "models": {"remote": {"source": "hub", "id": "nobody/nothing", "gpus": 0}},
     }
-    expect(finished, overlay, "nobody/nothing", "hf auth login", "source: folder")
-    assert not list((finished.folder / "results" / "remote").rglob("*.safetensors"))
+    expect(finished, overlay, "nobody/nothing", "HF_HUB_OFFLINE forbids it", "source: folder")
+    assert not list((finished.folder / "results" / "remote").rglob("*"))
 
 
 def test_text_that_is_not_utf8(finished: Project, overlay: dict) -> None:

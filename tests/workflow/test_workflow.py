@@ -19,7 +19,7 @@ from workflow.conftest import ROOT, Project, copy_project, environment
 
 LIBRARY = ROOT / "workflow" / "langneurons"
 PLUMBING = {"__init__.py", "artifacts.py", "config.py", "download.py", "errors.py", "folders.py", "progress.py"}
-PLUMBING |= {"publications.py", "sweeps.py", "validation.py", "variants.py"}
+PLUMBING |= {"devices.py", "hub.py", "publications.py", "sweeps.py", "validation.py", "variants.py"}
 """Modules that decide no numbers: reading, writing, downloading, validating, reporting progress."""
 DEFAULT_JOBS = 86
 
@@ -74,7 +74,7 @@ def test_gpu_resources(fresh: Project) -> None:
     """Jobs that run the model ask for its GPUs; a model on the CPU asks for none."""
     overlay = {"models": {"tiny-llama": {"gpus": 2}}}
     output = fresh.run("-n", "--printshellcmds", "--resources", "gpu=2", config=overlay)
-    commands = re.findall(r"^ *python .*?2>&1", output, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^ *(?:HF_HUB_OFFLINE=1 )?python .*?2>&1", output, re.MULTILINE | re.DOTALL)
     gpus = {
         model: [
             int(number) for command in commands if model in command for number in re.findall(r"--gpus (\d)", command)
@@ -222,7 +222,8 @@ def rule_inputs(script: str) -> set[str]:
             if f'script("{script}")' in block:
                 names = re.findall(r'"([\w/]+\.py)"', block)
                 common = (ROOT / "rules" / "common.smk").read_text()
-                for group in re.findall(r"[A-Z]+_CODE", block):
+                groups = re.findall(r"[A-Z]+_CODE", block) + ["HF_CODE", "VLLM_CODE"] * ("engine_code" in block)
+                for group in groups:
                     body = re.search(rf"{group} = code\((.*?)\)\n", common, re.DOTALL)
                     assert body is not None
                     names += re.findall(r'"([\w/]+\.py)"', body[1])
@@ -241,6 +242,8 @@ def imports(path: Path) -> set[str]:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             if "langneurons.engines" in names:  # engines are loaded on demand, by name
                 names += [engine.partition(":")[0] for engine in ENGINES.values()]
+            if "langneurons.engines.shards" in names:  # vLLM's workers are, too
+                names.append("langneurons.engines.vllm_worker")
             for name in names:
                 file = LIBRARY.parent / (str(name).replace(".", "/") + ".py")
                 relative = str(file.relative_to(LIBRARY)) if file.is_file() and file.is_relative_to(LIBRARY) else ""

@@ -45,6 +45,7 @@ VERSIONS = {
     "relevance": 1,
     "stability": 1,
     "audit": 1,
+    "download": 1,
 }
 """Format version by kind of artefact. Another version is refused."""
 

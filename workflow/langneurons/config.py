@@ -99,7 +99,7 @@ def model_location(config: Mapping, name: str) -> str:
 
 
 def model_files(config: Mapping, name: str) -> list[str]:
-    """The files that a model's jobs depend on; none for a hub id, whose revision is part of the config.
+    """The files that a model's jobs depend on; for a hub id what was downloaded, since its files are in the cache.
 
     Raises:
         UserError: the folder is missing, incomplete or of an unknown architecture.
@@ -108,7 +108,7 @@ def model_files(config: Mapping, name: str) -> list[str]:
     if settings["source"] == "demo":
         return [f"results/{name}/model/{file}" for file in DEMO_MODEL_FILES]
     if settings["source"] == "hub":
-        return []
+        return [f"results/{name}/download.json"]
     check_folder(settings["path"])
     folder = Path(settings["path"])
     return sorted(str(path) for path in folder.iterdir() if path.suffix in MODEL_SUFFIXES)
@@ -132,6 +132,12 @@ def prompt_path(config: Mapping, language: str) -> str | None:
     named = config["generation"]["prompts"].get(language)
     embedded = DEMO / "prompts" / f"{language}.txt"
     return named or (_relative(embedded) if embedded.exists() else None)
+
+
+def tokens(config: Mapping, language: str) -> dict[str, int]:
+    """The tokens of a language that are used, by split."""
+    budgets = config["corpora"]["tokens"]
+    return {split: value[language] if isinstance(value, dict) else value for split, value in budgets.items()}
 
 
 def window(config: Mapping, model: str) -> int:
@@ -184,9 +190,27 @@ def tokenizer_settings(config: Mapping, model: str) -> Mapping:
 
 
 def engine_settings(config: Mapping, model: str) -> Mapping:
-    """Which weights run, in which engine and number format."""
+    """Which weights run, in which engine and number format, and with which attention if the config names one."""
     settings = config["models"][model]
-    return {**tokenizer_settings(config, model), "name": settings["engine"], "dtype": settings["dtype"]}
+    attention = {} if settings["attention"] is None else {"attention": settings["attention"]}
+    return {**tokenizer_settings(config, model), "name": settings["engine"], "dtype": settings["dtype"], **attention}
+
+
+def measuring_settings(config: Mapping, model: str) -> Mapping:
+    """The same for perplexity and answers, and whether without compilation, where the engine compiles; recording never
+    does."""
+    settings = config["models"][model]
+    compiles = settings["engine"] == "vllm" or settings["gpus"]
+    return engine_settings(config, model) | ({"eager": runs_eagerly(config, model)} if compiles else {})
+
+
+def runs_eagerly(config: Mapping, model: str) -> bool:
+    """Whether a model runs without compilation: as its config says, else on CPUs, and where an edit of the run needs
+    hooks. The baseline runs as its perturbations do, since compilation changes how numbers are rounded."""
+    settings = config["models"][model]
+    if settings["eager"] is not None:
+        return bool(settings["eager"])
+    return not settings["gpus"] or variants.needs_hooks(config)
 
 
 def training_settings(config: Mapping, model: str) -> Mapping:
@@ -245,6 +269,11 @@ def relevance_files(config: Mapping) -> list[str]:
 def demo_models(config: Mapping) -> list[str]:
     """The models that are trained here."""
     return [name for name, settings in config["models"].items() if settings["source"] == "demo"]
+
+
+def hub_models(config: Mapping) -> list[str]:
+    """The models that are downloaded from the hub."""
+    return [name for name, settings in config["models"].items() if settings["source"] == "hub"]
 
 
 def stop_word_files(config: Mapping) -> list[str]:

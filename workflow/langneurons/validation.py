@@ -30,7 +30,7 @@ from langneurons.corpus.prompts import read_prompts
 from langneurons.errors import ConfigError
 from langneurons.publications import check_files
 from langneurons.report.references import references
-from langneurons.variants import ANSWERS, BASELINE, PERPLEXITY, Mapping, describe_all, jobs, perturbations
+from langneurons.variants import ANSWERS, BASELINE, PERPLEXITY, Mapping, describe_all, jobs, needing_sums, perturbations
 
 YAML_TYPES = {
     "object": "a mapping (key: value)",
@@ -161,7 +161,7 @@ def _explain(error: Any) -> str:
             missing = sorted(set(error.validator_value) - set(error.instance))[0]
             return f"config key '{'.'.join([*path, missing])}' is missing."
         case "enum":
-            choices = ", ".join(str(choice) for choice in error.validator_value)
+            choices = ", ".join("null" if choice is None else str(choice) for choice in error.validator_value)
             return f"{where} is {error.instance!r}; choose one of: {choices}."
         case "type" if isinstance(error.instance, bool) and "string" in str(error.validator_value):
             return (
@@ -223,6 +223,11 @@ def _cross_check(config: Mapping, written: Mapping) -> None:
                     f"config key 'perturbations.{owner['family']}.targets' names '{target}', whose activations are not "
                     "recorded. Add it to 'run.languages'."
                 )
+    if not config["recording"]["sums"] and (needing := needing_sums(config)) and own_models(config):
+        raise ConfigError(
+            "config key 'recording.sums' is false, but sums are needed by " + ", ".join(needing) + ". Leave these out "
+            "of 'run.perturbations' and 'identification', or record sums."
+        )
     ids = perturbations(config)
     for perturbation in ids:
         if ids.count(perturbation) > 1:
@@ -263,6 +268,12 @@ def _check_language(config: Mapping, language: str) -> None:
     source_files(corpus(config, language), language)
     if language not in config["run"]["languages"]:
         return
+    for split, value in config["corpora"]["tokens"].items():
+        if isinstance(value, dict) and language not in value:
+            raise ConfigError(
+                f"config key 'corpora.tokens.{split}' names no number for language '{language}'. Give one for every "
+                "language of the run, or one number for all."
+            )
     path = prompt_path(config, language)
     if path is None:
         raise ConfigError(

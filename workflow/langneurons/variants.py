@@ -13,11 +13,13 @@ Mapping = dict[str, Any]
 
 BASELINE = "none"
 RANDOM, STEER, DEACTIVATE = "random", "steer", "deactivate"
-RESIDUAL = "residual"
+PRODUCT, RESIDUAL = "product", "residual"
 PERPLEXITY, ANSWERS = "perplexity", "answers"
 """What is measured under a variant."""
 SENTENCE_METHODS = ("average-precision", "probe")
 """Methods that compare sentences; the others need only what is recorded of all tokens."""
+SUM_METHODS = ("mean-difference",)
+"""Methods that need the sums of activations; the others need counts or sentences."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,17 @@ def controlled(config: Mapping, variant: str) -> list[str]:
     ]
 
 
+def needs_hooks(config: Mapping) -> bool:
+    """Whether an edit of the run may be none of the model's weights: of the activation by more than a factor, or of the
+    hidden state."""
+    chosen = [config["perturbations"][name] for name in config["run"]["perturbations"]]
+    return any(
+        variant["site"] == RESIDUAL
+        or (variant["site"] != PRODUCT and (variant.get("base") or variant["kind"]) == STEER)
+        for variant in chosen
+    )
+
+
 def settings(config: Mapping) -> list[Mapping]:
     """The settings of every variant of the run, for the tables."""
     keys = ("family", "kind", "of", "site", "edit", "scale", "layers", "control")
@@ -234,6 +247,14 @@ def plan_selections(config: Mapping, family: str) -> list[str]:
     """The neuron selections that a family needs."""
     names = [selection(config, variant) for variant in families(config)[family]]
     return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def needing_sums(config: Mapping) -> list[str]:
+    """The keys of the config by which the run needs sums of activations."""
+    steered = [config["perturbations"][name] for name in config["run"]["perturbations"]]
+    keys = [f"perturbations.{row['family']}" for row in steered if row["kind"] == STEER]
+    methods = [row["method"] for row in run_selections(config).values()]
+    return list(dict.fromkeys(keys)) + [f"identification: {name}" for name in methods if name in SUM_METHODS]
 
 
 def plan_needs_activations(config: Mapping, family: str) -> bool:

@@ -57,8 +57,14 @@ def main(argv: list[str] | None = None) -> None:
     texts = [[settings["template"].replace("{question}", one.question) for one in group] for group in prompts]
     keys = ("max_new_tokens", "temperature", "repetition_penalty")
     sampling = Sampling(**{key: settings[key] for key in keys}, stop=tuple(settings["stop"]), seed=args.seed)
-    engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, generation_batch_size=args.batch_size)
     interventions = [artifacts.read_intervention(path) for path in args.interventions]
+    engine = load_engine(
+        **args.model,
+        gpus=args.gpus,
+        threads=args.threads,
+        generation_batch_size=args.batch_size,
+        interventions=interventions,
+    )
     probe = probe_windows([artifacts.read_tokens(path).windows for path in args.tokens])
     effects = {Path(path).name.removesuffix(".json"): path for path in args.output_effects}
     for path, intervention in zip(args.interventions, interventions, strict=True):

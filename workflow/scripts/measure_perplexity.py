@@ -29,9 +29,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, batch_size=args.batch_size)
     languages = [artifacts.read_tokens(path).windows for path in args.tokens]
     interventions = [artifacts.read_intervention(path) for path in args.interventions]
+    engine = load_engine(
+        **args.model,
+        gpus=args.gpus,
+        threads=args.threads,
+        batch_size=args.batch_size,
+        window=languages[0].shape[1],
+        interventions=interventions,
+    )
     for path, effect, intervention in zip(args.interventions, args.output_effects, interventions, strict=True):
         proof = engine.verify(intervention, probe_windows(languages))
         print(f"verified {path}: {proof.edited_neurons} neurons in {len(proof.layers)} layers", file=sys.stderr)

@@ -16,6 +16,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="windows per batch")
     parser.add_argument("--tokens", required=True, help="packed windows")
+    parser.add_argument("--sums", type=json.loads, default=True, help="true, or false for counts alone")
     parser.add_argument("--output", required=True, help="counts and sums, safetensors")
     return parser.parse_args(argv)
 
@@ -23,12 +24,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     tokens = artifacts.read_tokens(args.tokens)
-    engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, batch_size=args.batch_size)
+    engine = load_engine(
+        **args.model,
+        gpus=args.gpus,
+        threads=args.threads,
+        batch_size=args.batch_size,
+        window=tokens.windows.shape[1],
+    )
     windows = tokens.windows
-    quarters = [engine.record(part) for part in (windows[::4], windows[2::4]) if len(part)]
+    quarters = [engine.record(part, args.sums) for part in (windows[::4], windows[2::4]) if len(part)]
     counts = join_halves(*quarters) if len(quarters) > 1 else quarters[0]
     if len(windows) > 1:
-        counts = join_halves(counts, engine.record(windows[1::2]))
+        counts = join_halves(counts, engine.record(windows[1::2], args.sums))
     metadata = {**engine.description, **args.model, "langneurons": __version__, "text": tokens.metadata}
     artifacts.write_activations(args.output, counts, metadata | {"language": tokens.metadata["language"]})
 

@@ -23,9 +23,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    engine = load_engine(**args.model, gpus=args.gpus, threads=args.threads, batch_size=args.batch_size)
-    for path, output in zip(args.tokens, args.outputs, strict=True):
-        tokens = artifacts.read_tokens(path)
+    languages = [artifacts.read_tokens(path) for path in args.tokens]
+    engine = load_engine(
+        **args.model,
+        gpus=args.gpus,
+        threads=args.threads,
+        batch_size=args.batch_size,
+        window=languages[0].windows.shape[1],
+    )
+    for tokens, output in zip(languages, args.outputs, strict=True):
         language = tokens.metadata["language"]
         sentences = find_sentences(tokens.windows, lambda token: engine.decode([token]), args.sentences, language)
         means = engine.sentence_means(tokens.windows, sentences)

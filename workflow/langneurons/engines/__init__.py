@@ -10,7 +10,7 @@ from typing import Any
 
 from langneurons.engines.base import Engine
 
-ENGINES = {"hf": "langneurons.engines.hf:HfEngine"}
+ENGINES = {"hf": "langneurons.engines.hf:HfEngine", "vllm": "langneurons.engines.vllm:VllmEngine"}
 
 
 def load_engine(name: str, **options: Any) -> Engine:

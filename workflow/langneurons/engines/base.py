@@ -82,8 +82,8 @@ class Engine(Protocol):
     description: dict[str, str]
     """Architecture, number format, device and versions, for the metadata of what it measures."""
 
-    def record(self, windows: np.ndarray) -> ActivationCounts:
-        """Count activations on windows, uint32 `[window, position]`."""
+    def record(self, windows: np.ndarray, sums: bool = True) -> ActivationCounts:
+        """Count activations on windows, uint32 `[window, position]`; without `sums` nothing else."""
         ...
 
     def sentence_means(self, windows: np.ndarray, sentences: Sequence[Sentence]) -> SentenceMeans:

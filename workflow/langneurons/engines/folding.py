@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from langneurons.engines.base import EngineError
 from langneurons.interventions import Intervention
 
 
@@ -24,6 +25,15 @@ def folds(intervention: Intervention, gated: bool) -> bool:
     if intervention.site == "residual":
         return False
     return intervention.site == "product" or not gated or not intervention.table["fill"].any()
+
+
+def check_compiled(intervention: Intervention, gated: bool) -> None:
+    """Raise EngineError if an edit needs hooks, which compiled models do not call."""
+    if not folds(intervention, gated):
+        raise EngineError(
+            f"an edit at the site '{intervention.site}' that is none of the model's weights needs hooks, which "
+            "compiled models do not call. Set the model's key 'eager' to true or null."
+        )
 
 
 @torch.no_grad()

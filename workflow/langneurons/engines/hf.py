@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from torch import nn
 
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
-from langneurons.engines.folding import folded, folds
+from langneurons.engines.batching import in_batches
+from langneurons.engines.completion import check_context, completion, end_tokens
+from langneurons.engines.folding import check_compiled, folded, folds
 from langneurons.engines.hidden import HiddenCapture, compare_hidden, hidden_of, with_hidden
 from langneurons.engines.proof import Capture, compare_with_expectation
 from langneurons.engines.recording import Recorder, SentenceRecorder
@@ -23,7 +25,8 @@ from langneurons.models.layouts import Layout, layout_of
 from langneurons.models.loading import load_model, load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans
-from langneurons.progress import progress
+
+T = TypeVar("T")
 
 
 class HfEngine:
@@ -32,13 +35,16 @@ class HfEngine:
     def __init__(self, model: Any, tokenizer: Any, batch_size: int, generation_batch_size: int) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.name = model.name_or_path or type(model).__name__
+        self.device: torch.device = model.get_input_embeddings().weight.device
         self.batch_size = batch_size
         self.generation_batch_size = generation_batch_size
+        self.eager = True
         self.layout: Layout = layout_of(type(model).__name__)
         self.layers: list[nn.Module] = list(model.get_submodule(self.layout.layers))
         self.shape = (len(self.layers), self._neurons())
         self.width = down_weight(self._module(0, self.layout.down)).shape[0]
-        self.end_tokens = self._end_tokens()
+        self.end_tokens = end_tokens(model.generation_config, tokenizer)
         # generate() would mix a model's own defaults (sampling, penalties, lengths) into what it is asked for.
         model.generation_config = transformers.GenerationConfig()
         self.description = {
@@ -60,12 +66,30 @@ class HfEngine:
         threads: int = 1,
         batch_size: int = 32,
         generation_batch_size: int = 32,
+        attention: str | None = None,
+        eager: bool = True,
+        window: int = 0,
+        interventions: Sequence[Intervention] = (),
     ) -> HfEngine:
-        """Load a folder or hub id. The number of CPU threads is fixed, since it changes how sums are rounded."""
+        """Load a folder or hub id. The number of CPU threads is fixed, since it changes how sums are rounded. What
+        comes, `window` and `interventions`, changes nothing here."""
         torch.set_num_threads(threads)
-        return cls(
-            load_model(model, revision, dtype, gpus), load_tokenizer(model, revision), batch_size, generation_batch_size
-        )
+        loaded = load_model(model, revision, dtype, gpus, attention)
+        engine = cls(loaded, load_tokenizer(model, revision), batch_size, generation_batch_size)
+        engine.name = model
+        if gpus and not eager:
+            engine.compile()
+        return engine
+
+    def compile(self) -> None:
+        """Compile the steps of generation, where `transformers` can; every projection that edits reach has a bias."""
+        self.eager = False
+        self.description["mode"] = "compiled"
+        for layer in range(len(self.layers)):
+            down: Any = self._module(layer, self.layout.down)
+            if down.bias is None:
+                bias = torch.zeros(self.width, dtype=down.weight.dtype, device=down.weight.device)
+                down.bias = nn.Parameter(bias, requires_grad=False)
 
     def _module(self, layer: int, path: str) -> nn.Module:
         return self.layers[layer].get_submodule(path)
@@ -74,35 +98,58 @@ class HfEngine:
         """FFN neurons per layer: the input size of the down projection (transposed in GPT-2's Conv1D)."""
         return down_weight(self._module(0, self.layout.down)).shape[1]
 
-    def _batches(self, windows: np.ndarray, description: str) -> Iterator[torch.Tensor]:
-        starts = range(0, len(windows), self.batch_size)
-        for start in progress(starts, description, unit="batch"):
-            batch = windows[start : start + self.batch_size].astype(np.int64)
-            yield torch.from_numpy(batch).to(self.model.device)
+    def _ids(self, windows: np.ndarray) -> torch.Tensor:
+        """Windows as the model's input, on the device of its first layer."""
+        return torch.from_numpy(windows.astype(np.int64)).to(self.device)
+
+    def _in_batches(
+        self, windows: np.ndarray, numbers: Sequence[int], compute: Callable[[torch.Tensor, list[int]], T], what: str
+    ) -> list[T]:
+        """Compute the windows of these numbers in batches, of at most the size that memory was enough for before."""
+
+        def batch(chosen: Sequence[int]) -> T:
+            return compute(self._ids(windows[list(chosen)]), list(chosen))
+
+        def refuse(number: int) -> EngineError:
+            remedy = "Use shorter windows ('corpora.window', or 'window' of the model)"
+            return self._out_of_memory(f"window of {windows.shape[1]} tokens", remedy)
+
+        results, self.batch_size = in_batches(numbers, self.batch_size, batch, refuse, what, "window")
+        return results
+
+    def _out_of_memory(self, what: str, remedy: str) -> EngineError:
+        return EngineError(
+            f"the model '{self.name}' ran out of memory with a single {what}. {remedy}, a narrower number format "
+            "('dtype'), more GPUs ('gpus') or a machine with more memory."
+        )
 
     # -- recording ----------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def record(self, windows: np.ndarray) -> ActivationCounts:
+    def record(self, windows: np.ndarray, sums: bool = True) -> ActivationCounts:
         """Count on the base model without its language-model head."""
-        recorder = Recorder(self.layers, self.layout, self.shape, self.width)
-        with recorder.attached():
-            for batch in self._batches(windows, "recording"):
+        recorder = Recorder(self.layers, self.layout, self.shape, self.width, sums)
+
+        def count(batch: torch.Tensor, numbers: list[int]) -> None:
+            with recorder.accumulator.all_or_nothing():
                 self.model.base_model(input_ids=batch, use_cache=False)
                 recorder.collect(batch.numel())
+
+        with recorder.attached():
+            self._in_batches(windows, range(len(windows)), count, "recording")
         return recorder.counts()
 
     @torch.inference_mode()
     def sentence_means(self, windows: np.ndarray, sentences: Sequence[Sentence]) -> SentenceMeans:
         """On the base model, whole windows at a time: a sentence is read with what stands before it in its window."""
         recorder = SentenceRecorder(self.layers, self.layout, self.shape, sentences)
-        used = sorted({sentence.window for sentence in sentences})
-        starts = range(0, len(used), self.batch_size)
-        for start in progress(starts, "recording sentences", unit="batch"):
-            numbers = used[start : start + self.batch_size]
+
+        def read(batch: torch.Tensor, numbers: list[int]) -> None:
             with recorder.attached(numbers):
-                batch = torch.from_numpy(windows[numbers].astype(np.int64)).to(self.model.device)
                 self.model.base_model(input_ids=batch, use_cache=False)
+
+        used = sorted({sentence.window for sentence in sentences})
+        self._in_batches(windows, used, read, "recording sentences")
         return recorder.means()
 
     # -- editing ------------------------------------------------------------------------------------------------------
@@ -112,6 +159,8 @@ class HfEngine:
         """Weights of the down projection are edited where that says the same (see `langneurons.engines.folding`),
         else hooks edit the vector where the model computes it; leaving the block undoes either."""
         intervention.check(*self.shape, self.width)
+        if not self.eager:
+            check_compiled(intervention, self.layout.gated)
         length = self.width if intervention.site == "residual" else self.shape[1]
         with ExitStack() as stack:
             for layer, (neurons, keep, fill) in intervention.by_layer().items():
@@ -119,7 +168,8 @@ class HfEngine:
                     down = self._module(layer, self.layout.down)
                     stack.enter_context(folded(down, down_weight(down), neurons, keep, fill))
                     continue
-                edit = AffineEdit(neurons, keep, fill, length, self.model.dtype, self.model.device)
+                device = down_weight(self._module(layer, self.layout.down)).device  # that of the layer
+                edit = AffineEdit(neurons, keep, fill, length, self.model.dtype, device)
                 if intervention.site == "residual":
                     handle = self.layers[layer].register_forward_hook(
                         lambda module, inputs, output, edit=edit: with_hidden(output, edit(hidden_of(output)))
@@ -136,7 +186,7 @@ class HfEngine:
         """See `langneurons.engines.proof`."""
         if len(intervention) == 0:
             return EffectProof(0, note="the set of neurons is empty; nothing was edited")
-        batch = torch.from_numpy(probe.astype(np.int64)).to(self.model.device)
+        batch = self._ids(probe)
         if intervention.site == "residual":
             return self._verify_residual(intervention, batch)
         baseline, edited = Capture(self.layers, self.layout), Capture(self.layers, self.layout)
@@ -164,11 +214,14 @@ class HfEngine:
     @torch.inference_mode()
     def token_nll(self, windows: np.ndarray) -> WindowLoss:
         """Negative log-likelihood in float32 per token, summed per window in float64."""
-        sums = []
-        for batch in self._batches(windows, "perplexity"):
+
+        def score(batch: torch.Tensor, numbers: list[int]) -> np.ndarray:
             logits = self.model(input_ids=batch, use_cache=False).logits[:, :-1].float()
             nll = logits.logsumexp(-1) - logits.gather(-1, batch[:, 1:, None]).squeeze(-1)
-            sums.append(nll.double().sum(dim=1).cpu().numpy())
+            found: np.ndarray = nll.double().sum(dim=1).cpu().numpy()
+            return found
+
+        sums = self._in_batches(windows, range(len(windows)), score, "perplexity")
         nll_sum = np.concatenate(sums) if sums else np.zeros(0)
         if not np.isfinite(nll_sum).all():
             raise EngineError("the model's log-likelihoods are NaN or infinite. Use a wider number format (dtype).")
@@ -182,28 +235,29 @@ class HfEngine:
         if not prompts:
             return []
         lengths = [len(ids) for ids in self.tokenizer(list(prompts))["input_ids"]]
-        self._check_context(max(lengths), sampling.max_new_tokens)
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        check_context(max(lengths), sampling.max_new_tokens, context)
         order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
-        completions: dict[int, Completion] = {}
-        for start in range(0, len(order), self.generation_batch_size):
-            chosen = order[start : start + self.generation_batch_size]
-            batch = self._generate_batch([prompts[index] for index in chosen], sampling)
-            completions.update(zip(chosen, batch, strict=True))
+
+        def answer(chosen: Sequence[int]) -> list[Completion]:
+            return self._generate_batch([prompts[index] for index in chosen], sampling)
+
+        def refuse(index: int) -> EngineError:
+            what = f"prompt of {lengths[index]} tokens and {sampling.max_new_tokens} new ones"
+            return self._out_of_memory(what, "Use a lower generation.max_new_tokens")
+
+        batches, self.generation_batch_size = in_batches(
+            order, self.generation_batch_size, answer, refuse, "answering", "prompt"
+        )
+        completions = dict(zip(order, chain.from_iterable(batches), strict=True))
         return [completions[index] for index in range(len(prompts))]
 
-    def _check_context(self, longest: int, new_tokens: int) -> None:
-        context = getattr(self.model.config, "max_position_embeddings", None)
-        if context and longest + new_tokens > context:
-            raise EngineError(
-                f"the longest prompt has {longest} tokens; with generation.max_new_tokens = {new_tokens} it "
-                f"exceeds the "
-                f"model's context of {context}. Lower generation.max_new_tokens to {max(context - longest, 0)} or less."
-            )
-
     def _generate_batch(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
-        encoded = self.tokenizer(prompts, return_tensors="pt", padding=True).to(self.model.device)
+        encoded = self.tokenizer(prompts, return_tensors="pt", padding=True).to(self.device)
         mask = encoded["attention_mask"]
-        options: dict[str, Any] = {"do_sample": sampling.temperature > 0}
+        options: dict[str, Any] = {"do_sample": sampling.temperature > 0, "disable_compile": self.eager}
+        if mask.device.type != "cpu" and self.layout.static_cache:
+            options["cache_implementation"] = "static"  # it does not grow by a copy with every token
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
             options |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
@@ -213,7 +267,7 @@ class HfEngine:
             generation_config=transformers.GenerationConfig(
                 max_new_tokens=sampling.max_new_tokens,
                 pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self.end_tokens,
+                eos_token_id=self.end_tokens or None,
                 bos_token_id=self.tokenizer.bos_token_id,
                 **options,
             ),
@@ -222,39 +276,13 @@ class HfEngine:
                 [StopStrings(sampling.stop, mask.shape[1], self.decode)]
             ),
         )
-        return [self._completion(row.tolist(), sampling) for row in output[:, mask.shape[1] :]]
+        answers = output[:, mask.shape[1] :].tolist()
+        return [completion(ids, self.end_tokens, sampling.stop, self.decode) for ids in answers]
 
-    def _end_tokens(self) -> list[int] | None:
-        end = self.model.generation_config.eos_token_id
-        if end is None:
-            end = getattr(self.tokenizer, "eos_token_id", None)
-        return [end] if isinstance(end, int) else end
-
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """The text of generated tokens."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
-
-    def _completion(self, ids: list[int], sampling: Sampling) -> Completion:
-        """Cut at the end-of-text token, then before the first stop string."""
-        ends = [index for index, token in enumerate(ids) if token in (self.end_tokens or [])]
-        kept = ids[: ends[0]] if ends else ids
-        text = self.decode(kept)
-        found = [position for string in sampling.stop if (position := text.find(string)) >= 0]
-        if found:
-            tokens = self._tokens_until_stop(kept, sampling.stop)
-            return Completion(text[: min(found)].strip(), tokens, "stop")
-        tokens = len(kept) + bool(ends)
-        return Completion(text.strip(), tokens, "stop" if ends else "length")
-
-    def _tokens_until_stop(self, ids: list[int], stop: tuple[str, ...]) -> int:
-        """Generated tokens up to the one that completed a stop string; what follows in the row is padding."""
-
-        def stopped(length: int) -> bool:
-            text = self.decode(ids[:length])
-            return any(string in text for string in stop)
-
-        return 1 + bisect_left(range(1, len(ids)), True, key=stopped)
 
 
 class AffineEdit:
@@ -301,7 +329,7 @@ class RepetitionPenalty(transformers.LogitsProcessor):
 class StopStrings(transformers.StoppingCriteria):
     """Ends a row once its generated text holds a stop string; that of transformers also looks into the prompt."""
 
-    def __init__(self, stop: tuple[str, ...], prompt_length: int, decode: Callable[[list[int]], str]) -> None:
+    def __init__(self, stop: tuple[str, ...], prompt_length: int, decode: Callable[[Sequence[int]], str]) -> None:
         self.stop, self.prompt_length, self.decode = stop, prompt_length, decode
         # A token is at least one byte; some more, for tokens without text.
         self.tail = max((len(string.encode()) for string in stop), default=0) + 8

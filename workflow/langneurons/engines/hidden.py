@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,14 +30,23 @@ def with_hidden(output: Any, hidden: torch.Tensor) -> Any:
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
-class HiddenCapture:
-    """Hidden states of one forward pass: as each layer returned them before any edit, and as the next one received
-    them. What follows the last layer differs by family: there, as it returned them after all edits."""
+@dataclass
+class HiddenStates:
+    """Hidden states of one forward pass by layer, `[…, d_model]`."""
+
+    returned: dict[int, torch.Tensor]
+    """As each layer returned them, before any edit."""
+    received: dict[int, torch.Tensor]
+    """As the next layer received them. What follows the last layer differs by family: there, as it returned them after
+    all edits."""
+
+
+class HiddenCapture(HiddenStates):
+    """Hidden states that hooks keep."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__({}, {})
         self.layers = layers
-        self.returned: dict[int, torch.Tensor] = {}
-        self.received: dict[int, torch.Tensor] = {}
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -67,7 +77,7 @@ class HiddenCapture:
 
 
 def compare_hidden(
-    intervention: Intervention, baseline: HiddenCapture, edited: HiddenCapture, logits_change: float
+    intervention: Intervention, baseline: HiddenStates, edited: HiddenStates, logits_change: float
 ) -> EffectProof:
     """Compare the hidden states that layers received with what the intervention says.
 

@@ -17,6 +17,24 @@ class UnknownArchitectureError(UserError):
 
 
 @dataclass(frozen=True)
+class VllmLayout:
+    """Paths of the same modules in vLLM's model of a family. All but `layers` are relative to one layer.
+
+    vLLM computes gate and up in one projection and their activation and product in one kernel, and shares modules of
+    activation functions between layers; so both are seen at the projections before and after them.
+    """
+
+    layers: str
+    """The list of layers, relative to the model with its language-model head."""
+    down: str
+    """The down projection; its INPUT is the product (in plain FFNs the activation itself)."""
+    gate_up: str | None = None
+    """Gated FFNs: the projection whose output is gate and up, in this order."""
+    function: str = "identity"
+    """Gated FFNs: the activation function of the gate, by its name in `langneurons.engines.counting.FUNCTIONS`."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """Paths of one family's modules. All but `layers` are relative to one layer."""
 
@@ -32,6 +50,11 @@ class Layout:
     """The projection at `up` computes gate and up together, in this order."""
     attention: str | None = None
     """The attention of `transformers` that computes this family as it was trained, if that is not its default."""
+    static_cache: bool = True
+    """Whether `transformers` can generate with keys and values in memory of a fixed size. Where positions are biases of
+    attention (alibi) it cannot: it fails, in some batches or in all."""
+    vllm: VllmLayout | None = None
+    """Where vLLM keeps them, if it has the family."""
 
     @property
     def gated(self) -> bool:
@@ -39,29 +62,68 @@ class Layout:
         return self.up is not None
 
 
-_LLAMA = Layout("model.layers", activation="mlp.act_fn", down="mlp.down_proj", up="mlp.up_proj")
-_NEOX = Layout("gpt_neox.layers", activation="mlp.act", down="mlp.dense_4h_to_h")
+_LLAMA = Layout(
+    "model.layers",
+    activation="mlp.act_fn",
+    down="mlp.down_proj",
+    up="mlp.up_proj",
+    vllm=VllmLayout("model.layers", "mlp.down_proj", gate_up="mlp.gate_up_proj", function="silu"),
+)
+_GEMMA = replace(
+    _LLAMA, vllm=VllmLayout("model.layers", "mlp.down_proj", gate_up="mlp.gate_up_proj", function="gelu_tanh")
+)
+_BLOOM_IN_VLLM = VllmLayout("transformer.h", "mlp.dense_4h_to_h")
 
 LAYOUTS: dict[str, Layout] = {
     "LlamaForCausalLM": _LLAMA,
     "MistralForCausalLM": _LLAMA,
     "Qwen2ForCausalLM": _LLAMA,
     "Qwen3ForCausalLM": _LLAMA,
-    "Gemma2ForCausalLM": replace(_LLAMA, attention="eager"),  # sdpa drops attn_logit_softcapping without a word
-    "Gemma3ForCausalLM": _LLAMA,
+    "Gemma2ForCausalLM": replace(_GEMMA, attention="eager"),  # sdpa drops attn_logit_softcapping without a word
+    "Gemma3ForCausalLM": _GEMMA,
     "Phi3ForCausalLM": Layout(
         "model.layers",
         activation="mlp.activation_fn",
         down="mlp.down_proj",
         up="mlp.gate_up_proj",
         up_is_second_half=True,
+        vllm=_LLAMA.vllm,
     ),
-    "PhiForCausalLM": Layout("model.layers", activation="mlp.activation_fn", down="mlp.fc2"),
-    "GPT2LMHeadModel": Layout("transformer.h", activation="mlp.act", down="mlp.c_proj"),
-    "BloomForCausalLM": Layout("transformer.h", activation="mlp.gelu_impl", down="mlp.dense_4h_to_h"),
-    "OPTForCausalLM": Layout("model.decoder.layers", activation="activation_fn", down="fc2"),
-    "GPTNeoXForCausalLM": _NEOX,
-    "FalconForCausalLM": replace(_NEOX, layers="transformer.h"),
+    "PhiForCausalLM": Layout(
+        "model.layers", activation="mlp.activation_fn", down="mlp.fc2", vllm=VllmLayout("model.layers", "mlp.fc2")
+    ),
+    "GPT2LMHeadModel": Layout(
+        "transformer.h",
+        activation="mlp.act",
+        down="mlp.c_proj",
+        vllm=VllmLayout("transformer.h", "mlp.c_proj"),
+    ),
+    "BloomForCausalLM": Layout(
+        "transformer.h",
+        activation="mlp.gelu_impl",
+        down="mlp.dense_4h_to_h",
+        static_cache=False,
+        vllm=_BLOOM_IN_VLLM,
+    ),
+    "OPTForCausalLM": Layout(
+        "model.decoder.layers",
+        activation="activation_fn",
+        down="fc2",
+        vllm=VllmLayout("model.decoder.layers", "fc2"),
+    ),
+    "GPTNeoXForCausalLM": Layout(
+        "gpt_neox.layers",
+        activation="mlp.act",
+        down="mlp.dense_4h_to_h",
+        vllm=VllmLayout("model.layers", "mlp.dense_4h_to_h"),
+    ),
+    "FalconForCausalLM": Layout(
+        "transformer.h",
+        activation="mlp.act",
+        down="mlp.dense_4h_to_h",
+        static_cache=False,
+        vllm=_BLOOM_IN_VLLM,
+    ),
 }
 
 
@@ -79,6 +141,22 @@ def layout_of(architecture: str) -> Layout:
             f"one, describe "
             "its FFN in a table entry in workflow/langneurons/models/layouts.py."
         ) from None
+
+
+def vllm_layout_of(names: list[str] | None) -> VllmLayout:
+    """Where vLLM keeps the FFN of a model, by the names in its config.json.
+
+    Raises:
+        UnknownArchitectureError: a family that is not supported, or not in vLLM.
+    """
+    name = supported_architecture(names)
+    layout = LAYOUTS[name].vllm
+    if layout is None:
+        known = ", ".join(sorted(name for name, layout in LAYOUTS.items() if layout.vllm))
+        raise UnknownArchitectureError(
+            f"the architecture '{name}' is not supported with engine: vllm. Known there: {known}. Use engine: hf."
+        )
+    return layout
 
 
 def supported_architecture(names: list[str] | None) -> str:

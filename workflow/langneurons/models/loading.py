@@ -9,9 +9,19 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import constants
 from safetensors import SafetensorError
 
-from langneurons.models.folders import ModelError, check_folder, is_hub_id
+from langneurons.models.devices import (
+    MARGIN,
+    check_gpus,
+    check_memory,
+    free_gpu_memory,
+    is_out_of_memory,
+    parameter_count,
+)
+from langneurons.models.folders import ModelError
+from langneurons.models.hub import resolve
 from langneurons.models.layouts import UnknownArchitectureError, layout_of, supported_architecture
 
 transformers.logging.set_verbosity_error()
@@ -22,49 +32,81 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     """Load the tokenizer of a folder or hub id, padding on the left.
 
     Raises:
-        ModelError: no such folder, no tokenizer in it, or an unreachable hub id.
+        ModelError: no such folder, no tokenizer in it, or a hub id that was not downloaded.
     """
-    if not is_hub_id(model):
-        check_folder(model)
+    folder = resolve(model, revision)
     with _explained(model):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model, revision=revision, padding_side="left")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.pad_token_id is None:
         # Padding is masked everywhere, so any token will do.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
 
 
-def load_model(model: str, revision: str | None, dtype: str, gpus: int) -> Any:
+def load_model(model: str, revision: str | None, dtype: str, gpus: int, attention: str | None = None) -> Any:
     """Load a causal language model for inference.
 
     Args:
         model: a folder, or a hub id.
         revision: commit or tag of a hub repository.
         dtype: float32, bfloat16 or float16.
-        gpus: 0 for the CPU; else the model is placed on the visible GPU.
+        gpus: 0 for the CPU; else the model is placed on the first visible GPUs, several layers on each of them.
+        attention: sdpa, eager or flash_attention_2; None is the family's own, or that of `transformers`.
 
     Raises:
-        ModelError: no such model, or no GPU.
+        ModelError: no such folder or download, too few GPUs, too little memory, or an attention that it cannot run
+            with.
         UnknownArchitectureError: before any weights are loaded.
     """
-    if not is_hub_id(model):
-        check_folder(model)
-    if gpus and not torch.cuda.is_available():
-        raise ModelError(
-            f"the model '{model}' asks for {gpus} GPU(s), but PyTorch sees none. Set 'gpus: 0' to run on the CPU."
-        )
-    with _explained(model):
-        config = transformers.AutoConfig.from_pretrained(model, revision=revision)
+    folder, config = check_model(model, revision, dtype, gpus)
     architecture = supported_architecture(config.architectures)
+    required = layout_of(architecture).attention
+    if attention is not None:
+        _check_attention(model, config, attention, required, dtype, gpus)
     with _explained(model):
         result: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            model,
-            revision=revision,
+            folder,
             dtype=getattr(torch, dtype),
-            attn_implementation=layout_of(architecture).attention,
+            attn_implementation=attention or required,
             output_loading_info=True,
+            **_placement(gpus),
         )
         loaded, info = result
+    _check_loaded(model, loaded, info, architecture)
+    _check_placement(model, loaded, gpus)
+    return loaded.eval()
+
+
+def check_model(model: str, revision: str | None, dtype: str, gpus: int) -> tuple[str, Any]:
+    """Check that a model can run here, before its weights are loaded.
+
+    Returns:
+        Its folder and its configuration.
+
+    Raises:
+        ModelError: no such folder or download, too few GPUs, a number format that they lack, or too little memory.
+        UnknownArchitectureError: a family that is not supported.
+    """
+    folder = resolve(model, revision)
+    check_gpus(model, gpus, dtype)
+    with _explained(model):
+        config = transformers.AutoConfig.from_pretrained(folder)
+    supported_architecture(config.architectures)
+    _check_size(model, config, gpus, dtype)
+    return folder, config
+
+
+def _check_size(model: str, config: Any, gpus: int, dtype: str) -> None:
+    """Check that the weights fit into the memory."""
+    if getattr(config, "quantization_config", None) is not None:
+        return  # its weights are smaller than their number format says
+    with _explained(model):
+        parameters = parameter_count(config)
+    check_memory(model, parameters, gpus, dtype)
+
+
+def _check_loaded(model: str, loaded: Any, info: dict[str, Any], architecture: str) -> None:
+    """Check that all of the model was loaded, and as what its config says it is."""
     if type(loaded).__name__ != architecture:
         raise ModelError(
             f"the model '{model}' was loaded as {type(loaded).__name__}, but its config says {architecture}."
@@ -75,7 +117,48 @@ def load_model(model: str, revision: str | None, dtype: str, gpus: int) -> Any:
             f"the model '{model}' lacks {len(info['missing_keys'])} of its weights: {missing}. "
             "Download or save it again."
         )
-    return loaded.to("cuda" if gpus else "cpu").eval()
+
+
+def _placement(gpus: int) -> dict[str, Any]:
+    """Where `from_pretrained` puts the weights: into the memory of the machine, or at once onto GPUs."""
+    if gpus < 2:
+        return {"device_map": {"": 0}} if gpus else {}
+    free = {gpu: int(size / (1 + MARGIN)) for gpu, size in enumerate(free_gpu_memory(gpus))}
+    return {"device_map": "auto", "max_memory": free}
+
+
+def _check_placement(model: str, loaded: Any, gpus: int) -> None:
+    """Check that all weights are on GPUs: what does not fit would be read from the disk in every batch."""
+    placed = getattr(loaded, "hf_device_map", {}) if gpus else {}
+    elsewhere = [name for name, device in placed.items() if str(device) in ("cpu", "disk")]
+    if elsewhere:
+        raise ModelError(
+            f"the model '{model}' cannot be spread over {gpus} GPU(s): there is no room for {len(elsewhere)} of its "
+            f"{len(placed)} parts, such as {elsewhere[0]}. Use more GPUs ('gpus') or a narrower number format "
+            "('dtype')."
+        )
+
+
+def _check_attention(model: str, config: Any, attention: str, required: str | None, dtype: str, gpus: int) -> None:
+    """Check that a model runs with the attention that the config asks for.
+
+    Raises:
+        ModelError: the family is wrong with it, lacks it, or the machine does.
+    """
+    if required is not None and attention != required:
+        reason = f"its family is computed as it was trained with {required} only"
+    elif attention == "flash_attention_2" and (not gpus or dtype == "float32"):
+        reason = "that runs on GPUs in bfloat16 or float16 only"
+    else:
+        try:
+            parameter_count(config, attention)
+            return
+        except (ImportError, ValueError) as error:  # of an attention that transformers cannot run here
+            reason = " ".join(str(error).split())[:300].rstrip(".")
+    raise ModelError(
+        f"the model '{model}' cannot run with 'attention: {attention}': {reason}. Leave the key 'attention' out, or "
+        "choose another."
+    )
 
 
 @contextmanager
@@ -85,12 +168,17 @@ def _explained(model: str) -> Iterator[None]:
         yield
     except (UnknownArchitectureError, ModelError):
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"the model '{model}' ran out of memory while it was loaded. Use a narrower number format ('dtype'), "
+                "more GPUs ('gpus') or a machine with more memory."
+            ) from None
         reason = " ".join(str(error).split())[:300]
         remedy = (
             "Check the files in the folder."
             if Path(model).exists()
-            else "If it is gated, ask for access on its page and log in with: hf auth login. Without network, "
-            "download it elsewhere and use it as a folder: {source: folder, path: …}."
+            else f"Delete its files in the hub's cache {constants.HF_HUB_CACHE} and download them again: "
+            "snakemake --force results/<model>/download.json"
         )
         raise ModelError(f"the model '{model}' cannot be loaded: {reason} {remedy}") from None

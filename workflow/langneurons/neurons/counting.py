@@ -102,21 +102,21 @@ class ActivationCounts:
 
 
 def join_halves(first: ActivationCounts, second: ActivationCounts) -> ActivationCounts:
-    """Add up two recordings with sums, of one half of the windows each; the counts of the first are kept beside, and
-    those of its own first half as a quarter."""
-    assert first.activation_sum is not None
-    assert second.activation_sum is not None
-    assert first.product_sum is not None
-    assert second.product_sum is not None
-    hidden = first.hidden_sum, second.hidden_sum
+    """Add up two recordings of one half of the windows each; the counts of the first are kept beside, and those of its
+    own first half as a quarter."""
     return ActivationCounts(
         over_zero=first.over_zero + second.over_zero,
-        activation_sum=first.activation_sum + second.activation_sum,
-        product_sum=first.product_sum + second.product_sum,
+        activation_sum=_added(first.activation_sum, second.activation_sum),
+        product_sum=_added(first.product_sum, second.product_sum),
         tokens=first.tokens + second.tokens,
         half_over_zero=first.over_zero,
         half_tokens=first.tokens,
         quarter_over_zero=first.half_over_zero,
         quarter_tokens=first.half_tokens,
-        hidden_sum=None if hidden[0] is None or hidden[1] is None else hidden[0] + hidden[1],
+        hidden_sum=_added(first.hidden_sum, second.hidden_sum),
     )
+
+
+def _added(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    """The sum of two arrays, where both were recorded."""
+    return None if first is None or second is None else first + second

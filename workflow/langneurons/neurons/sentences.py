@@ -9,6 +9,24 @@ import numpy as np
 from langneurons.errors import UserError
 
 
+def as_float16(means: np.ndarray) -> np.ndarray:
+    """Means in the format in which they are kept: float32 to float16 `[sentence, layer, neuron]`. NaN stays NaN.
+
+    Raises:
+        UserError: a finite mean is larger than float16 holds.
+    """
+    with np.errstate(over="ignore"):
+        kept = means.astype(np.float16)
+    lost = np.isfinite(means) & np.isinf(kept)
+    if lost.any():
+        raise UserError(
+            "mean activations of sentences exceed what float16 holds, in which they are kept, in layer "
+            f"{np.argwhere(lost)[0][-2]}. Leave out the methods that need them (identification.method, "
+            "identification.compare): average-precision, probe."
+        )
+    return kept
+
+
 @dataclass(frozen=True)
 class SentenceMeans:
     """Mean activations of the sentences of one language."""
