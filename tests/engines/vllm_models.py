@@ -32,11 +32,11 @@ CONFIGS: dict[str, Callable[..., Any]] = {
     "llama": lambda **ids: transformers.LlamaConfig(**_SIZES, **ids),
     "llama-with-biases": lambda **ids: transformers.LlamaConfig(**_GROUPED, **ids, mlp_bias=True),
     "mistral": lambda **ids: transformers.MistralConfig(**_GROUPED, **ids, sliding_window=32),
-    "qwen2": lambda **ids: transformers.Qwen2Config(**_SIZES, **ids),
+    "qwen2": lambda **ids: transformers.Qwen2Config(**_SIZES, num_key_value_heads=1, **ids),
     "qwen3": lambda **ids: transformers.Qwen3Config(**_GROUPED, **ids),
     "gemma2": lambda **ids: transformers.Gemma2Config(**_GEMMA, **ids),
     "gemma3": lambda **ids: transformers.Gemma3TextConfig(**_GEMMA, **ids),
-    "phi3": lambda **ids: transformers.Phi3Config(**_SIZES, **ids),
+    "phi3": lambda **ids: transformers.Phi3Config(**_SIZES, num_key_value_heads=1, **ids),
     "phi": lambda **ids: transformers.PhiConfig(**_SIZES, **ids),
     "gpt2": lambda **ids: transformers.GPT2Config(
         n_embd=WIDTH, n_inner=NEURONS, n_layer=LAYERS, n_head=HEADS, n_positions=CONTEXT, **_NO_DROPOUT, **ids

@@ -515,6 +515,51 @@ def test_the_attention_is_an_engine_setting_only_where_it_is_named() -> None:
     assert named == silent | {"attention": "eager"}
 
 
+HOOKED: list[Mapping] = [
+    {"kind": "steer", "site": "activation"},
+    {"kind": "steer", "site": "residual"},
+    {"kind": "random", "of": "other"},
+]
+
+
+@pytest.mark.parametrize("variant", HOOKED)
+def test_models_run_eagerly_where_an_edit_needs_hooks(variant: Mapping) -> None:
+    catalogue = {"off": {"kind": "deactivate"}, "other": HOOKED[0], "one": variant}
+    plain, hooked = (
+        {"perturbations": catalogue, "run__perturbations": names} for names in (["off"], ["off", "other", "one"])
+    )
+    for model, compiles in (({"engine": "vllm", "gpus": 1}, True), ({"gpus": 1}, True), ({"engine": "vllm"}, False)):
+        keys = {f"models__small__{key}": value for key, value in model.items()}
+        settings = [config.measuring_settings(valid(**keys, **run), "small") for run in (plain, hooked)]
+        assert [one["eager"] for one in settings] == [not compiles, True]
+        assert "eager" not in config.engine_settings(valid(**keys, **hooked), "small")  # recording never compiles
+        for eager in (True, False):
+            assert (
+                config.measuring_settings(valid(**keys, **hooked, models__small__eager=eager), "small")["eager"]
+                is eager
+            )
+    # The reference engine on the CPU never compiles: its results do not depend on the other variants of the run.
+    assert config.measuring_settings(valid(**hooked), "small") == config.engine_settings(valid(), "small")
+
+
+def test_products_are_edited_without_hooks() -> None:
+    catalogue = {"one": {"kind": "steer", "site": "product"}, "same": {"kind": "random", "of": "one"}}
+    chosen = valid(perturbations=catalogue, run__perturbations=["one", "same"], models__small__gpus=1)
+    assert config.measuring_settings(chosen, "small")["eager"] is False
+
+
+def test_sums_are_recorded_where_they_are_needed() -> None:
+    off = {"perturbations": {"off": {"kind": "deactivate"}}, "run__perturbations": ["off"], "recording__sums": False}
+    assert valid(**off, identification__compare=[])["recording"]["sums"] is False
+    with pytest.raises(
+        ConfigError, match=r"'recording.sums' is false.*needed by identification: mean-difference\. Leave"
+    ):
+        valid(**off)
+    steered = off | {"perturbations": {"on": {"kind": "steer"}}, "run__perturbations": ["on"]}
+    with pytest.raises(ConfigError, match=r"'recording.sums' is false.*needed by perturbations.on"):
+        valid(**steered, identification__compare=[])
+
+
 def test_canonical_does_not_depend_on_the_order_of_keys() -> None:
     one = {"b": [2, 1], "a": {"d": "ğ", "c": None}}
     other = {"a": {"c": None, "d": "ğ"}, "b": [2, 1]}
@@ -562,6 +607,28 @@ def test_a_models_own_window() -> None:
     checked = valid(models__wide={"source": "hub", "id": "x/y", "window": 64}, corpora__window=32)
     assert config.window(checked, "wide") == 64
     assert config.window(checked, "small") == 32
+
+
+def test_tokens_of_a_language() -> None:
+    checked = valid(corpora__tokens={"train": {"en": 60000, "de": 50000, "tr": 40000, "fr": 1}, "test": 7000})
+    assert config.tokens(checked, "de") == {"train": 50000, "valid": 6000, "test": 7000}
+    assert [config.tokens(checked, language)["train"] for language in ("en", "tr")] == [60000, 40000]
+
+
+def test_tokens_for_every_language_of_the_run() -> None:
+    assert message(corpora__tokens__valid={"en": 6000, "tr": 6000}) == (
+        "config key 'corpora.tokens.valid' names no number for language 'de'. Give one for every language of the run, or "
+        "one number for all."
+    )
+    assert "'corpora.tokens.train.en': 0 is less than the minimum of 1" in message(corpora__tokens__train={"en": 0})
+    assert "must be a whole number or a mapping" in message(corpora__tokens__train="5%")
+
+
+def test_a_model_of_the_hub_depends_on_its_download() -> None:
+    checked = valid(models__big={"source": "hub", "id": "x/y"})
+    assert config.hub_models(checked) == ["big"]
+    assert config.model_files(checked, "big") == ["results/big/download.json"]
+    assert config.tokenizer_settings(checked, "big") == {"model": "x/y", "revision": "main"}
 
 
 # -- the schema ------------------------------------------------------------------------------------------------------

@@ -71,7 +71,6 @@ class Accumulator:
         self.rows = {name: [0] * layers for name in lengths}
         self.in_torch = TorchAdd()
 
-    @torch.no_grad()
     def add_activation(
         self, layer: int, values: torch.Tensor, function: str = "identity", product: torch.Tensor | None = None
     ) -> None:
@@ -87,21 +86,21 @@ class Accumulator:
         product_sum = None if product is None else self._total("product_sum", layer, product)
         if product is not None and len(product) != len(values):
             raise EngineError(f"layer {layer} has {len(values)} activations, but {len(product)} products")
-        self._add(values)(values, function, over_zero, activation_sum, product, product_sum)
+        product = None if product is None else product.detach()
+        self._adder(values)(values.detach(), function, over_zero, activation_sum, product, product_sum)
 
-    @torch.no_grad()
     def add_product(self, layer: int, product: torch.Tensor) -> None:
         """Sum the input of the down projection, `[token, neuron]`, where it comes apart from the activation."""
         if self.sums and self.gated:
-            self._add(product)(product, "identity", None, self._total("product_sum", layer, product))
+            total = self._total("product_sum", layer, product)
+            self._adder(product)(product.detach(), "identity", None, total)
 
-    @torch.no_grad()
     def add_hidden(self, layer: int, *parts: torch.Tensor) -> None:
         """Sum the hidden state after a layer, `[token, d_model]`, which is the sum of the parts."""
         if self.sums:
             total = self._total("hidden_sum", layer, *parts)
             for part in parts:
-                self._add(part)(part, "identity", None, total)
+                self._adder(part)(part.detach(), "identity", None, total)
 
     def end_batch(self, tokens: int) -> None:
         """Check that every layer left one row per token since the last call.
@@ -135,9 +134,7 @@ class Accumulator:
     def arrays(self) -> dict[str, np.ndarray]:
         """All counts and sums by name, `[layer, neuron]` or `[layer, d_model]`: `over_zero` in int64, and unless left
         out `activation_sum`, `product_sum` and `hidden_sum` in float64."""
-        found = {
-            name: torch.stack([total.cpu() for total in totals]).numpy() for name, totals in self.totals.items()
-        }
+        found = {name: torch.stack([total.cpu() for total in totals]).numpy() for name, totals in self.totals.items()}
         if self.sums and not self.gated:
             found["product_sum"] = found["activation_sum"]
         return found
@@ -156,17 +153,17 @@ class Accumulator:
                 total = self.totals[name][layer] = total.to(parts[0].device)
         return total
 
-    def _add(self, values: torch.Tensor) -> Add:
+    def _adder(self, values: torch.Tensor) -> Add:
         kernel = fused() if values.is_cuda and values.dtype != torch.float64 else None
         return kernel or self.in_torch
 
 
 class TorchAdd:
-    """Counts and sums by torch alone, as products of blocks with vectors of ones: these read memory once and faster
+    """Counts and sums by torch alone, as products of blocks with vectors of ones, which read memory once and faster
     than sums do."""
 
     def __init__(self) -> None:
-        self.buffers: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+        self.scratch: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
 
     def __call__(
         self,
@@ -178,20 +175,8 @@ class TorchAdd:
         product_sum: torch.Tensor | None = None,
     ) -> None:
         """See `Add`; float32 (float64 for a model in float64) within `EXACT_ROWS` rows."""
-        exact = torch.promote_types(values.dtype, torch.float32)
-        buffer = self._buffer(values, exact)
         for chunk in values.split(EXACT_ROWS):
-            count, total = torch.zeros(2, values.shape[1], dtype=exact, device=values.device)
-            ones = torch.ones(min(len(buffer), len(chunk)), dtype=exact, device=values.device)
-            for block in chunk.split(len(buffer)):
-                activation = FUNCTIONS[function](block)
-                scratch, weights = buffer[: len(block)], ones[: len(block)]
-                if activation.dtype != exact:
-                    activation = scratch.copy_(activation)
-                if activation_sum is not None:
-                    total.addmv_(activation.T, weights)
-                if over_zero is not None:
-                    count.addmv_(torch.gt(activation, 0, out=scratch).T, weights)
+            count, total = self._reduced(chunk, function, over_zero is not None, activation_sum is not None)
             if over_zero is not None:
                 over_zero.add_(count.long())
             if activation_sum is not None:
@@ -199,16 +184,40 @@ class TorchAdd:
         if product is not None:
             self(product, "identity", None, product_sum)
 
-    def _buffer(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Scratch space for a block of rows, `[row, neuron]`, the same for all layers."""
+    def _reduced(
+        self, values: torch.Tensor, function: str, counted: bool, summed: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Counts and sums of up to `EXACT_ROWS` rows, `[neuron]`; zero what is not asked for."""
+        exact = torch.promote_types(values.dtype, torch.float32)
+        count = torch.zeros(values.shape[1], dtype=exact, device=values.device)
+        if not counted and function == "identity" and values.dtype == exact:
+            return count, values.T @ count.new_ones(len(values))
+        total = torch.zeros_like(count)
+        scratch = self._scratch(values, exact)
+        transposed, ones = scratch.T, count.new_ones(len(scratch))
+        for block in values.split(len(scratch)):
+            if len(block) < len(scratch):  # the last one
+                scratch, transposed, ones = scratch[: len(block)], transposed[:, : len(block)], ones[: len(block)]
+            activation = FUNCTIONS[function](block)
+            if activation.dtype != exact:
+                activation = scratch.copy_(activation)
+            if summed:
+                total.addmv_(activation.T, ones)
+            if counted:
+                torch.gt(activation, 0, out=scratch)
+                count.addmv_(transposed, ones)
+        return count, total
+
+    def _scratch(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Space for a block, `[row, neuron]`, in the same memory for all layers."""
         neurons = values.shape[1]
         size = CPU_BLOCK * torch.get_num_threads() if values.device.type == "cpu" else DEVICE_BLOCK
         rows = max(size // neurons, 1)
-        kept = self.buffers.get((values.device, dtype))
+        kept = self.scratch.get((values.device, dtype))
         if kept is None or len(kept) < rows * neurons:
-            with torch.inference_mode(False):  # as above
+            with torch.inference_mode(False):  # as in `_total`
                 kept = torch.empty(max(size, neurons), dtype=dtype, device=values.device)
-            self.buffers[values.device, dtype] = kept
+            self.scratch[values.device, dtype] = kept
         return kept[: rows * neurons].view(rows, neurons)
 
 

@@ -144,9 +144,7 @@ def add(
         None if total is None else values.new_empty((chunks, neurons), dtype=dtype)
         for total, dtype in zip(totals, (torch.int32, torch.float32, torch.float32), strict=True)
     ]
-    wanted = {
-        name: total is not None for name, total in zip(("COUNT", "SUM", "PRODUCT"), totals, strict=True)
-    }
+    wanted = {name: total is not None for name, total in zip(("COUNT", "SUM", "PRODUCT"), totals, strict=True)}
     tile = {"ROWS": ROWS, "COLUMNS": COLUMNS, "num_warps": WARPS}
     with torch.cuda.device_of(values):  # Triton launches on the current device
         _count_chunks[(chunks * blocks,)](

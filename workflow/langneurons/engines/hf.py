@@ -77,7 +77,7 @@ class HfEngine:
         loaded = load_model(model, revision, dtype, gpus, attention)
         engine = cls(loaded, load_tokenizer(model, revision), batch_size, generation_batch_size)
         engine.name = model
-        if gpus and not eager:
+        if gpus == 1 and not eager:  # not with the hooks that carry vectors between several
             engine.compile()
         return engine
 

@@ -19,6 +19,7 @@ from langneurons.models.layouts import Layout
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans
 
+
 class Recorder:
     """Counts and sums of all layers, by hooks on the modules that the layout names."""
 

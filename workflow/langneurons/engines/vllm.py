@@ -261,8 +261,10 @@ class VllmEngine:
             self._call("stop_watching")
 
     def _joined(self, layer: int, whole: bool) -> dict[str, torch.Tensor]:
-        parts = self._call("capture", layer)
-        joined = {"output": parts[0]["output"]}
+        answers = self._call("capture", layer)
+        parts = [part for part, _ in answers]
+        outputs = [part["output"] for part, is_part in answers if is_part]
+        joined = {"output": torch.stack(outputs).sum(0) if outputs else parts[0]["output"]}
         if whole:
             joined |= {name: torch.cat([part[name] for part in parts], dim=-1) for name in parts[0].keys() - joined}
         return joined

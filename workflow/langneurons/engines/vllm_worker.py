@@ -42,11 +42,16 @@ class NeuronWorker(PlatformWorker):
     """A worker that can record, edit and show the FFNs of its model."""
 
     def load_model(self, *args: Any, **options: Any) -> None:
-        """Load, then give every down projection a bias: a fill is added there, and graphs must know it."""
+        """Load, set activation functions right, and give every down projection a bias: a fill is added there, and
+        graphs must know it."""
         with plain_projections():
             super().load_model(*args, **options)
         self.edits = ExitStack()
         self.watching = ExitStack()
+        if self.ffn_layout.replaced is not None:
+            path, function = self.ffn_layout.replaced
+            for block in self.ffn_blocks:
+                block.set_submodule(path, Function(function))
         for layer in range(self.ffn_layers):
             down = self._down(layer)
             if getattr(down, "bias", None) is None:
@@ -264,8 +269,11 @@ class NeuronWorker(PlatformWorker):
             parts |= {"activation": FUNCTIONS[self.ffn_layout.function](gate), "up": up}
         self._append(layer, parts)
 
-    def _capture_output(self, layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._append(layer, {"output": (output[0] if isinstance(output, tuple) else output).flatten(0, -2)})
+    def _capture_output(self, layer: int, module: Any, inputs: Any, output: Any) -> None:
+        value, apart = output if isinstance(output, tuple) else (output, None)
+        if apart is not None:  # the bias is added later, once all workers' parts are
+            value = value + apart / self._shard().of
+        self._append(layer, {"output": value.flatten(0, -2)})
 
     def _append(self, layer: int, parts: dict[str, torch.Tensor]) -> None:
         kept = self.captured[layer]
@@ -273,9 +281,11 @@ class NeuronWorker(PlatformWorker):
             copy = part.detach().cpu().clone()
             kept[name] = torch.cat([kept[name], copy]) if name in kept else copy
 
-    def capture(self, layer: int) -> dict[str, torch.Tensor]:
-        """What was kept of a layer, `[token, …]`; hooks stay until `stop_watching`."""
-        return self.captured[layer]
+    def capture(self, layer: int) -> tuple[dict[str, torch.Tensor], bool]:
+        """What was kept of a layer, `[token, …]`, and whether the output is only this worker's part of the sum; hooks
+        stay until `stop_watching`."""
+        whole = self._shard().of == 1 or self._down(layer).reduce_results
+        return self.captured[layer], not whole
 
     def down_weight(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The weight of a layer's down projection, `[d_model, neuron]`, of this worker's neurons, and its bias."""
@@ -302,6 +312,18 @@ class NeuronWorker(PlatformWorker):
         """What layers returned and what was received, by layer; hooks are removed."""
         self.stop_watching()
         return self.returned, self.received
+
+
+class Function(nn.Module):
+    """An activation function by its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.compute = FUNCTIONS[name]
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """The function of each value."""
+        return self.compute(values)
 
 
 @contextmanager

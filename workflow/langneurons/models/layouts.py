@@ -32,6 +32,8 @@ class VllmLayout:
     """Gated FFNs: the projection whose output is gate and up, in this order."""
     function: str = "identity"
     """Gated FFNs: the activation function of the gate, by its name in `langneurons.engines.counting.FUNCTIONS`."""
+    replaced: tuple[str, str] | None = None
+    """An activation function that vLLM computes otherwise than `transformers`: where it is, and its right name."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ _LLAMA = Layout(
 _GEMMA = replace(
     _LLAMA, vllm=VllmLayout("model.layers", "mlp.down_proj", gate_up="mlp.gate_up_proj", function="gelu_tanh")
 )
-_BLOOM_IN_VLLM = VllmLayout("transformer.h", "mlp.dense_4h_to_h")
+
+_WIDE_IN_VLLM = VllmLayout("transformer.h", "mlp.dense_4h_to_h")
 
 LAYOUTS: dict[str, Layout] = {
     "LlamaForCausalLM": _LLAMA,
@@ -103,7 +106,8 @@ LAYOUTS: dict[str, Layout] = {
         activation="mlp.gelu_impl",
         down="mlp.dense_4h_to_h",
         static_cache=False,
-        vllm=_BLOOM_IN_VLLM,
+        # Bloom was trained with the approximation by tanh; vLLM computes the exact function.
+        vllm=replace(_WIDE_IN_VLLM, replaced=("mlp.gelu_impl", "gelu_tanh")),
     ),
     "OPTForCausalLM": Layout(
         "model.decoder.layers",
@@ -122,7 +126,7 @@ LAYOUTS: dict[str, Layout] = {
         activation="mlp.act",
         down="mlp.dense_4h_to_h",
         static_cache=False,
-        vllm=_BLOOM_IN_VLLM,
+        vllm=_WIDE_IN_VLLM,
     ),
 }
 
