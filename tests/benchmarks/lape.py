@@ -10,39 +10,26 @@ import included.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "workflow"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import numpy as np  # noqa: E402 (the library's folder must be known first)
+import numpy as np
 
-from langneurons import artifacts  # noqa: E402
-from langneurons.neurons.counting import ActivationCounts  # noqa: E402
+from benchmarks import report
+from benchmarks.report import Runs, Usage, run
+from langneurons import artifacts
+from langneurons.neurons.counting import ActivationCounts
 
 CASES = {"demo": (4, 512, 3), "LLaMA-2-7B": (32, 11008, 7), "LLaMA-2-70B": (80, 28672, 21)}
 """Layers, FFN neurons per layer, languages."""
 TOKENS = 100_000_000
 
 
-def run(script: str, *arguments: str) -> tuple[float, float]:
-    """Seconds and peak memory in GB of one of the workflow's command lines."""
-    command = [sys.executable, str(ROOT / "workflow" / "scripts" / f"{script}.py"), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{script} failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 1e6
-
-
-def identify(folder: Path, languages: list[str]) -> tuple[float, float]:
+def identify(folder: Path, languages: list[str]) -> Usage:
     """LAPE over recordings in our format."""
     recordings = [str(folder / f"{language}.safetensors") for language in languages]
     rates = ["--top-rate", "0.01", "--activation-percentile", "0.95"]
@@ -66,25 +53,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--published", type=Path, help="folder of published recordings")
     args = parser.parse_args()
-    print(f"{'LAPE, files to Parquet':28}{'layers':>8}{'neurons':>9}{'languages':>11}{'seconds':>9}{'peak GB':>9}")
+    runs = Runs("files to Parquet", ("case", "layers", "neurons", "languages"))
     if args.published:
         languages = ["en", "de", "tr"]
+        size = {"layers": 32, "neurons": 11008, "languages": len(languages)}
         with tempfile.TemporaryDirectory() as name:
             inputs = [str(args.published / f"activation.{language}.train.llama-7b") for language in languages]
             outputs = [f"{name}/{language}.safetensors" for language in languages]
             files = ("--inputs", *inputs, "--languages", *languages, "--outputs", *outputs)
-            show("published: import", (32, 11008, 3), *run("import_activations", *files))
-            show("published: LAPE", (32, 11008, 3), *identify(Path(name), languages))
+            runs.add(run("import_activations", *files), case="published: import", **size)
+            runs.add(identify(Path(name), languages), case="published: LAPE", **size)
     for label, (layers, neurons, number) in CASES.items():
         languages = [f"language_{index}" for index in range(number)]
+        size = {"layers": layers, "neurons": neurons, "languages": number}
         with tempfile.TemporaryDirectory() as name:
             record(Path(name), layers, neurons, languages)
-            show(f"random, size of {label}", (layers, neurons, number), *identify(Path(name), languages))
-
-
-def show(label: str, size: tuple[int, int, int], seconds: float, gigabytes: float) -> None:
-    """One line of the table."""
-    print(f"{label:28}{size[0]:8}{size[1]:9,}{size[2]:11}{seconds:9.2f}{gigabytes:9.2f}", flush=True)
+            runs.add(identify(Path(name), languages), case=f"random, size of {label}", **size)
+    report.write("lape", "What LAPE costs", [runs], {"published": str(args.published) if args.published else None})
 
 
 if __name__ == "__main__":

@@ -1,76 +1,160 @@
-"""How much recording costs: tokens per second of recording against the bare forward pass.
+"""What recording costs: tokens per second of recording, by both engines and by others' ways, against a forward pass.
 
-Same base model without head, same batch, threads and number format, in one process; rounds alternate, so that a busy
-machine slows both. The ratio of a round compares its own two measurements; the median of the rounds is printed.
+Same model, tokens, threads and number format, in one process and in rounds in which every work has its turn. The engine
+hf and the others are compared with the bare forward pass of the base model, without language-model head; vLLM with the
+same requests to itself, without hooks. The weights are random: no time depends on them.
 
     python tests/benchmarks/recording.py
+    python tests/benchmarks/recording.py --device cuda --shape llama-2-7b
+
+The second is for a GPU. It also says which share of the measured peak of a matrix product in bfloat16 is used, where a
+token takes 2 x parameters of the layers + 2 x layers x width x window floating-point operations: one multiplication and
+one addition per weight, and as many in attention's two products with, on average, half of the window. The head is not
+counted, though some of the others compute it. With --shape rehearsal everything that it does can be tried on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
 
-import numpy as np
 import torch
 import transformers
 
-from langneurons.engines.hf import HfEngine
+from benchmarks import report
+from benchmarks.peers import check, peers, recorded
+from benchmarks.report import Measurement, Series
+from benchmarks.shapes import SHAPES, Place, Shape, Works, measure, save, windows
 
-SHAPES = {
-    "llama (gated, all arrays)": lambda: transformers.LlamaConfig(
-        vocab_size=2500, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512
-    ),
-    "gpt2 (plain, all arrays)": lambda: transformers.GPT2Config(
-        vocab_size=2500, n_embd=128, n_layer=4, n_head=4, n_inner=512, n_positions=128
-    ),
-}
+HF_FORWARD, VLLM_FORWARD = "hf: forward", "vllm: forward"
 
 
-def measure(engine: HfEngine, windows: np.ndarray, rounds: int) -> tuple[float, float, float]:
-    """Median tokens per second of the forward pass and of recording, and the median ratio of the rounds."""
+@contextmanager
+def hf_works(place: Place) -> Iterator[Works]:
+    """The forward pass with and without head, recording, and others' ways."""
+    tokens = windows(place.shape)
+
+    @torch.inference_mode()
+    def forward(model: Any) -> None:
+        for start in range(0, len(tokens), engine.batch_size):
+            model(input_ids=engine._ids(tokens[start : start + engine.batch_size]), use_cache=False)
+
+    with place.hf() as engine:
+        base = engine.model.base_model
+        works = {HF_FORWARD: partial(forward, base), "hf: forward with head": partial(forward, engine.model)}
+        if place.shape.large:
+            works["hf: forward, compiled"] = partial(forward, torch.compile(base))
+        ours = {
+            "hf: counts": partial(engine.record, tokens, sums=False),
+            "hf: counts and sums": partial(engine.record, tokens),
+        }
+        yield works | ours | {name: partial(recorded, count, engine, tokens) for name, count in peers(engine).items()}
+
+
+@contextmanager
+def vllm_works(place: Place) -> Iterator[Works]:
+    """The forward pass, by the requests of recording without its hooks, and recording."""
+    tokens = windows(place.shape)
 
     def forward() -> None:
-        with torch.inference_mode():
-            for start in range(0, len(windows), engine.batch_size):
-                batch = torch.from_numpy(windows[start : start + engine.batch_size].astype(np.int64))
-                engine.model.base_model(input_ids=batch, use_cache=False)
+        for group in engine._groups(tokens, "forward"):
+            engine._run(group.tolist())
 
-    def seconds(work: Callable[[], object]) -> float:
+    with place.vllm() as engine:
+        if engine is None:
+            yield {}
+            return
+        yield {
+            VLLM_FORWARD: forward,
+            "vllm: counts": partial(engine.record, tokens, sums=False),
+            "vllm: counts and sums": partial(engine.record, tokens),
+        }
+
+
+def flops_per_token(config: Any, length: int) -> int:
+    """Floating-point operations of the base model, see above."""
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config)
+    embeddings = model.get_input_embeddings().weight.numel()
+    parameters = sum(parameter.numel() for parameter in model.parameters()) - embeddings
+    return 2 * parameters + 2 * config.num_hidden_layers * config.hidden_size * length
+
+
+def matmul_peak(device: str) -> float:
+    """Floating-point operations per second of a large matrix product in bfloat16: the median of 20."""
+    size = 8192 if device == "cuda" else 512
+    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+
+    def seconds() -> float:
         start = time.perf_counter()
-        work()
+        left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    forward()
-    engine.record(windows)
-    pairs = [(seconds(forward), seconds(lambda: engine.record(windows))) for _ in range(rounds)]
-    rates = [statistics.median(windows.size / pair[index] for pair in pairs) for index in (0, 1)]
-    return rates[0], rates[1], statistics.median(bare / recorded for bare, recorded in pairs)
+    seconds()
+    return 2 * size**3 / statistics.median(seconds() for _ in range(20))
+
+
+def series(title: str, shape: Shape, seconds: dict[str, list[float]], peak: float | None) -> Series:
+    """What was measured of one shape, and the targets."""
+    result = Series(title)
+    tokens = shape.windows * shape.length
+    for name, times in seconds.items():
+        reference = VLLM_FORWARD if name.startswith("vllm") else HF_FORWARD
+        one = Measurement(name, tokens, times, to=None if name == reference else reference)
+        if peak:
+            share = one.rate * flops_per_token(shape.config(), shape.length) / peak
+            one.facts["of the peak"] = f"{share:.1%}"
+        result.add(one)
+    for engine in ("hf", "vllm"):
+        result.expect(f"{engine}: counts, against the forward pass", f"{engine}: counts", f"{engine}: forward", 0.95)
+        result.expect(
+            f"{engine}: with sums, against the forward pass", f"{engine}: counts and sums", f"{engine}: forward", 0.9
+        )
+    for text, names in {
+        "hf: counts, against the faster of two others": ("TransformerLens", "nnsight"),
+        "hf: counts, against these without head": ("TransformerLens, one logit", "nnsight, base model"),
+    }.items():
+        measured = [name for name in names if name in seconds]
+        if measured:
+            fastest = min(measured, key=lambda name: statistics.median(seconds[name]))
+            result.expect(text, "hf: counts", fastest, 1.5)
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--windows", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["llama", "gpt2"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, help="by default as many as a shape needs")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    windows = np.random.default_rng(0).integers(0, 2500, (args.windows, 128)).astype(np.uint32)
-    print(f"{args.windows} windows of 128 tokens, batch {args.batch_size}, {args.threads} threads, float32, CPU")
-    print(f"{'model':28}{'forward tokens/s':>18}{'recording tokens/s':>20}{'ratio':>8}")
-    for name, config in SHAPES.items():
-        model = transformers.AutoModelForCausalLM.from_config(config()).eval()
-        engine = HfEngine(model, tokenizer=None, batch_size=args.batch_size, generation_batch_size=1)
-        bare, recorded, ratio = measure(engine, windows, args.rounds)
-        print(f"{name:28}{bare:18,.0f}{recorded:20,.0f}{ratio:8.3f}")
+    found = []
+    for name in args.shape:
+        shape = SHAPES[name]
+        with tempfile.TemporaryDirectory() as folder:
+            place = Place(shape, save(shape, Path(folder)), args.device, args.threads)
+            rounds = args.rounds or shape.rounds
+            seconds = measure(place, [hf_works, vllm_works], rounds, partial(check, dtype=shape.dtype))
+        peak = matmul_peak(args.device) if shape.large else None
+        title = f"{name}: {shape.windows} windows of {shape.length} tokens, batch {shape.batch}, {shape.dtype}"
+        title += f", {rounds} rounds" + (f"; matrix product in bfloat16: {peak / 1e12:,.1f} TFLOP/s" if peak else "")
+        found.append(series(title, shape, seconds, peak))
+    report.write("recording", "What recording costs", found, {"device": args.device})
 
 
 if __name__ == "__main__":

@@ -617,8 +617,8 @@ def test_tokens_of_a_language() -> None:
 
 def test_tokens_for_every_language_of_the_run() -> None:
     assert message(corpora__tokens__valid={"en": 6000, "tr": 6000}) == (
-        "config key 'corpora.tokens.valid' names no number for language 'de'. Give one for every language of the run, or "
-        "one number for all."
+        "config key 'corpora.tokens.valid' names no number for language 'de'. Give one for every language of the run, "
+        "or one number for all."
     )
     assert "'corpora.tokens.train.en': 0 is less than the minimum of 1" in message(corpora__tokens__train={"en": 0})
     assert "must be a whole number or a mapping" in message(corpora__tokens__train="5%")

@@ -21,7 +21,7 @@ TINY_MODEL = {
     "vocabulary": 400,
     "layers": 2,
     "width": 32,
-    "heads": 2,
+    "heads": 1,  # of 32 dimensions, the fewest that vLLM computes on CPUs
     "neurons": 96,
     "context": 64,
     "training_tokens": 60_000,
@@ -63,7 +63,11 @@ class Project:
         if config is not None:
             files.append(self.folder / "overlay.yaml")
             files[1].write_text(yaml.safe_dump(config, allow_unicode=True))
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", *map(str, files)]
+        return self.plain(*arguments, "--configfile", *map(str, files), timeout=timeout)
+
+    def plain(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess:
+        """Run snakemake with nothing but these arguments."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, text=True, capture_output=True, timeout=timeout, check=False
         )

@@ -62,6 +62,14 @@ def test_tuning_and_unused_entries_rerun_nothing(finished: Project, overlay: dic
     assert finished.stale(config=overlay) == {}
 
 
+def test_less_text_of_one_language_reruns_that_language(finished: Project) -> None:
+    targets = [f"results/tiny-gpt2/activations/{language}.safetensors" for language in ("en", "de")]
+    tokens = {"en": 4000, "de": 4000}
+    assert finished.stale(*targets, config={"corpora": {"tokens": {"train": tokens}}}) == {}
+    overlay = {"corpora": {"tokens": {"train": tokens | {"de": 3200}}}}
+    assert finished.stale(*targets, config=overlay) == {"tokenize_corpus": 1, "record_activations": 1}
+
+
 def test_key_order_reruns_nothing(finished: Project) -> None:
     project = copy.copy(finished)
     project.config = {key: TINY[key] for key in reversed(TINY)}

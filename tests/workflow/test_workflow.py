@@ -207,7 +207,8 @@ def test_snakemake_report(finished: Project, tmp_path: Path) -> None:
 
 def test_rules_name_the_code_that_determines_their_numbers() -> None:
     """What a rule's script imports of the library, at any depth, is an input of the rule, or plumbing."""
-    rules = {path.stem: rule_inputs(path.stem) for path in sorted((ROOT / "workflow" / "scripts").glob("*.py"))}
+    scripts = {path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py")} - {"estimate_cost"}  # no rule's
+    rules = {name: rule_inputs(name) for name in sorted(scripts)}
     assert len(rules) >= 11
     for script, listed in rules.items():
         reached = imports(ROOT / "workflow" / "scripts" / f"{script}.py")

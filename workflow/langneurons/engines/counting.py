@@ -86,21 +86,20 @@ class Accumulator:
         product_sum = None if product is None else self._total("product_sum", layer, product)
         if product is not None and len(product) != len(values):
             raise EngineError(f"layer {layer} has {len(values)} activations, but {len(product)} products")
-        product = None if product is None else product.detach()
-        self._adder(values)(values.detach(), function, over_zero, activation_sum, product, product_sum)
+        self._adder(values)(values, function, over_zero, activation_sum, product, product_sum)
 
     def add_product(self, layer: int, product: torch.Tensor) -> None:
         """Sum the input of the down projection, `[token, neuron]`, where it comes apart from the activation."""
         if self.sums and self.gated:
             total = self._total("product_sum", layer, product)
-            self._adder(product)(product.detach(), "identity", None, total)
+            self._adder(product)(product, "identity", None, total)
 
     def add_hidden(self, layer: int, *parts: torch.Tensor) -> None:
         """Sum the hidden state after a layer, `[token, d_model]`, which is the sum of the parts."""
         if self.sums:
             total = self._total("hidden_sum", layer, *parts)
             for part in parts:
-                self._adder(part)(part.detach(), "identity", None, total)
+                self._adder(part)(part, "identity", None, total)
 
     def end_batch(self, tokens: int) -> None:
         """Check that every layer left one row per token since the last call.
@@ -158,12 +157,30 @@ class Accumulator:
         return kernel or self.in_torch
 
 
+class Scratch:
+    """Memory that serves all layers in turn, of a size at which it stays in a processor's cache."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, neurons: int) -> None:
+        size = CPU_BLOCK * torch.get_num_threads() if device.type == "cpu" else DEVICE_BLOCK
+        self.block = torch.empty(max(size // neurons, 1), neurons, dtype=dtype, device=device)
+        """`[row, neuron]`."""
+        self.transposed = self.block.T
+        self.ones = torch.ones(len(self.block), dtype=dtype, device=device)
+
+    def ones_of(self, rows: int) -> torch.Tensor:
+        """As many ones; they are kept, and more are made where more are asked for."""
+        if rows > len(self.ones):
+            with torch.inference_mode(False):  # as in `_total`
+                self.ones = self.ones.new_ones(rows)
+        return self.ones if rows == len(self.ones) else self.ones[:rows]
+
+
 class TorchAdd:
     """Counts and sums by torch alone, as products of blocks with vectors of ones, which read memory once and faster
     than sums do."""
 
     def __init__(self) -> None:
-        self.scratch: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+        self.scratch: dict[tuple[torch.device, torch.dtype, int], Scratch] = {}
 
     def __call__(
         self,
@@ -175,7 +192,7 @@ class TorchAdd:
         product_sum: torch.Tensor | None = None,
     ) -> None:
         """See `Add`; float32 (float64 for a model in float64) within `EXACT_ROWS` rows."""
-        for chunk in values.split(EXACT_ROWS):
+        for chunk in values.detach().split(EXACT_ROWS):
             count, total = self._reduced(chunk, function, over_zero is not None, activation_sum is not None)
             if over_zero is not None:
                 over_zero.add_(count.long())
@@ -187,38 +204,34 @@ class TorchAdd:
     def _reduced(
         self, values: torch.Tensor, function: str, counted: bool, summed: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Counts and sums of up to `EXACT_ROWS` rows, `[neuron]`; zero what is not asked for."""
+        """Counts and sums of up to `EXACT_ROWS` rows, `[neuron]`; undefined what is not asked for."""
         exact = torch.promote_types(values.dtype, torch.float32)
-        count = torch.zeros(values.shape[1], dtype=exact, device=values.device)
-        if not counted and function == "identity" and values.dtype == exact:
-            return count, values.T @ count.new_ones(len(values))
-        total = torch.zeros_like(count)
         scratch = self._scratch(values, exact)
-        transposed, ones = scratch.T, count.new_ones(len(scratch))
-        for block in values.split(len(scratch)):
-            if len(block) < len(scratch):  # the last one
-                scratch, transposed, ones = scratch[: len(block)], transposed[:, : len(block)], ones[: len(block)]
-            activation = FUNCTIONS[function](block)
+        if not counted and function == "identity" and values.dtype == exact:
+            total = torch.mv(values.T, scratch.ones_of(len(values)))
+            return total, total
+        block, transposed, ones = scratch.block, scratch.transposed, scratch.ones_of(len(scratch.block))
+        count = torch.zeros(values.shape[1], dtype=exact, device=values.device)
+        total = torch.zeros_like(count)
+        for part in values.split(len(block)):
+            if len(part) < len(block):  # the last one
+                block, transposed, ones = block[: len(part)], transposed[:, : len(part)], ones[: len(part)]
+            activation = FUNCTIONS[function](part)
             if activation.dtype != exact:
-                activation = scratch.copy_(activation)
+                activation = block.copy_(activation)
             if summed:
                 total.addmv_(activation.T, ones)
             if counted:
-                torch.gt(activation, 0, out=scratch)
+                torch.gt(activation, 0, out=block)
                 count.addmv_(transposed, ones)
         return count, total
 
-    def _scratch(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Space for a block, `[row, neuron]`, in the same memory for all layers."""
-        neurons = values.shape[1]
-        size = CPU_BLOCK * torch.get_num_threads() if values.device.type == "cpu" else DEVICE_BLOCK
-        rows = max(size // neurons, 1)
-        kept = self.scratch.get((values.device, dtype))
-        if kept is None or len(kept) < rows * neurons:
+    def _scratch(self, values: torch.Tensor, dtype: torch.dtype) -> Scratch:
+        key = values.device, dtype, values.shape[1]
+        if key not in self.scratch:
             with torch.inference_mode(False):  # as in `_total`
-                kept = torch.empty(max(size, neurons), dtype=dtype, device=values.device)
-            self.scratch[values.device, dtype] = kept
-        return kept[: rows * neurons].view(rows, neurons)
+                self.scratch[key] = Scratch(*key)
+        return self.scratch[key]
 
 
 @cache

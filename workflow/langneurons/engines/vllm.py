@@ -159,7 +159,11 @@ class VllmEngine:
 
         settings = {"max_tokens": 1, "temperature": 0.0, "detokenize": False} | options
         requests = [{"prompt_token_ids": list(ids)} for ids in prompts]
-        return list(self.llm.generate(requests, SamplingParams(**settings), use_tqdm=False))
+        try:
+            return list(self.llm.generate(requests, SamplingParams(**settings), use_tqdm=False))
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:500]
+            raise EngineError(f"vLLM stopped: {reason} Use engine: hf if this model is not for vLLM.") from error
 
     def _groups(self, windows: np.ndarray, description: str) -> Iterator[np.ndarray]:
         """Several batches at a time, so that vLLM does not wait between them."""

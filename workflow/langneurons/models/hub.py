@@ -65,8 +65,9 @@ def download(model: str, revision: str) -> Json:
         _fetched_quietly(model, commit, [name for name in _without_shards(list(sizes)) if name.endswith(".json")])
         files = _chosen(model, list(sizes), folder)
         _check_space(model, {name: sizes[name] for name in files if not (folder / name).exists()})
+        about = "" if revision == commit else f" ({revision} today; pin it as 'revision' in the config)"
         total = sum(sizes[name] for name in files) / 1e9
-        print(f"{model}, commit {commit}: {len(files)} files, {total:,.2f} GB", file=sys.stderr, flush=True)
+        print(f"{model}, commit {commit}{about}: {len(files)} files, {total:,.2f} GB", file=sys.stderr, flush=True)
         huggingface_hub.snapshot_download(model, revision=commit, allow_patterns=files, tqdm_class=_Bytes)
     listed = [{"name": name, "bytes": sizes[name]} for name in files]
     return {"id": model, "revision": revision, "commit": commit, "files": listed}

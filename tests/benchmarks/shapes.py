@@ -1,0 +1,194 @@
+"""Models to measure, by their shape, and the engines that run them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import transformers
+
+from benchmarks import report
+from langneurons.demo.training import train_tokenizer
+from langneurons.engines import vllm as vllm_engine
+from langneurons.engines.base import EngineError
+from langneurons.engines.hf import HfEngine
+from langneurons.engines.vllm import VllmEngine
+
+Works = Mapping[str, Callable[[], Any]]
+DEMO = Path(__file__).parents[2] / "workflow" / "langneurons" / "demo"
+VOCABULARY = 2500
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model with random weights, and how much it is given to do."""
+
+    config: Callable[[], Any]
+    dtype: str
+    windows: int
+    length: int
+    """Tokens of a window."""
+    batch: int
+    prompts: int
+    new_tokens: int
+    rounds: int
+    large: bool = False
+    """For a GPU: one engine is loaded at a time, the weights are never on disk (vLLM makes its own), shares of the peak
+    are measured, and what the engines can compile they do."""
+
+
+SHAPES = {
+    "llama": Shape(
+        lambda: transformers.LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=128,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=512,
+            max_position_embeddings=256,
+        ),
+        **{"dtype": "float32", "windows": 32, "length": 128, "batch": 32, "prompts": 32, "new_tokens": 64},
+        rounds=30,
+    ),
+    "gpt2": Shape(
+        lambda: transformers.GPT2Config(
+            vocab_size=VOCABULARY, n_embd=128, n_layer=4, n_head=4, n_inner=512, n_positions=256
+        ),
+        **{"dtype": "float32", "windows": 32, "length": 128, "batch": 32, "prompts": 32, "new_tokens": 64},
+        rounds=30,
+    ),
+    "llama-2-7b": Shape(
+        transformers.LlamaConfig,  # its defaults are this model
+        **{"dtype": "bfloat16", "windows": 64, "length": 2048, "batch": 16, "prompts": 210, "new_tokens": 512},
+        rounds=5,
+        large=True,
+    ),
+    "rehearsal": Shape(  # everything that is done with a large model, in seconds and on any machine
+        lambda: transformers.LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256
+        ),
+        **{"dtype": "bfloat16", "windows": 8, "length": 64, "batch": 4, "prompts": 8, "new_tokens": 16},
+        rounds=2,
+        large=True,
+    ),
+}
+
+
+@cache
+def tokenizer() -> Any:
+    """A tokenizer of the embedded corpus."""
+    return train_tokenizer([path.read_text() for path in sorted((DEMO / "corpus").rglob("*.txt"))], VOCABULARY)
+
+
+def prompts(number: int) -> list[str]:
+    """So many of the embedded questions."""
+    found = [line for path in sorted((DEMO / "prompts").glob("*.txt")) for line in path.read_text().splitlines()]
+    assert len(found) >= number
+    return found[:number]
+
+
+def windows(shape: Shape, number: int | None = None) -> np.ndarray:
+    """Random tokens, uint32 `[window, position]`."""
+    generator = np.random.default_rng(0)
+    return generator.integers(0, VOCABULARY, (number or shape.windows, shape.length)).astype(np.uint32)
+
+
+def save(shape: Shape, folder: Path) -> str:
+    """Write the model's folder: of a large one without weights."""
+    config = shape.config()
+    tokenizer().save_pretrained(folder)
+    if shape.large:
+        config.architectures = ["LlamaForCausalLM"]
+        config.save_pretrained(folder)
+    else:
+        torch.manual_seed(0)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a saved model of a shape runs."""
+
+    shape: Shape
+    folder: str
+    device: str
+    threads: int
+
+    @contextmanager
+    def hf(self) -> Iterator[HfEngine]:
+        """The reference engine. Its answers end only by their length."""
+        engine = self._random() if self.shape.large else HfEngine.load(self.folder, **self._options())
+        engine.end_tokens = []
+        yield engine
+
+    @contextmanager
+    def vllm(self) -> Iterator[VllmEngine | None]:
+        """vLLM, or None where it is not installed. Its answers end only by their length."""
+        started = vllm_engine._started
+        if self.shape.large:
+            started = partial(started, load_format="dummy")
+        try:
+            with mock.patch.object(vllm_engine, "_started", started):
+                engine = VllmEngine.load(
+                    self.folder, **self._options(), eager=not self.shape.large, window=self.shape.length
+                )
+        except EngineError as error:
+            print(f"vLLM is left out: {error}", flush=True)
+            yield None
+            return
+        engine.end_tokens = []
+        yield engine
+        engine.close()
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "dtype": self.shape.dtype,
+            "gpus": int(self.device == "cuda"),
+            "threads": self.threads,
+            "batch_size": self.shape.batch,
+            "generation_batch_size": self.shape.prompts,
+        }
+
+    def _random(self) -> HfEngine:
+        """With weights that are made on the device."""
+        torch.set_num_threads(self.threads)
+        torch.manual_seed(0)
+        config = transformers.AutoConfig.from_pretrained(self.folder)
+        with torch.device(self.device):
+            model = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, self.shape.dtype))
+        return HfEngine(model.eval(), tokenizer(), self.shape.batch, self.shape.prompts)
+
+
+Load = Callable[[Place], AbstractContextManager[Works]]
+"""Loads an engine, and says what is to be measured of it."""
+
+
+def measure(place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works], None]) -> dict[str, list[float]]:
+    """Seconds of all works in each round: those of all engines in turn, those of a large model engine by engine."""
+    seconds: dict[str, list[float]] = {}
+    for group in [[load] for load in loads] if place.shape.large else [loads]:
+        seconds |= _measure_together(place, group, rounds, check)
+        torch._dynamo.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
+    return seconds
+
+
+def _measure_together(
+    place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works], None]
+) -> dict[str, list[float]]:
+    with ExitStack() as stack:
+        works: dict[str, Callable[[], Any]] = {}
+        for load in loads:
+            works |= stack.enter_context(load(place))
+        check(works)
+        return report.in_turn(works, rounds, torch.cuda.synchronize if place.device == "cuda" else lambda: None)
