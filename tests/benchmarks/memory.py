@@ -40,7 +40,7 @@ def growth(runs: Runs, usages: list[Usage], numbers: list[int], **facts: str) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=320, help="N")
+    parser.add_argument("--windows", type=int, default=160, help="N")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     shape = SHAPES["llama"]

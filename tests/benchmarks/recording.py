@@ -121,10 +121,9 @@ def series(title: str, shape: Shape, seconds: dict[str, list[float]], peak: floa
             one.facts["of the peak"] = f"{share:.1%}"
         result.add(one)
     for engine in ("hf", "vllm"):
-        result.expect(f"{engine}: counts, against the forward pass", f"{engine}: counts", f"{engine}: forward", 0.95)
-        result.expect(
-            f"{engine}: with sums, against the forward pass", f"{engine}: counts and sums", f"{engine}: forward", 0.9
-        )
+        for what, least in {"counts": 0.95, "counts and sums": 0.9}.items():
+            name = f"{engine}: {what}"
+            result.expect(f"{name}, against the forward pass", name, f"{engine}: forward", least)
     for text, names in {
         "hf: counts, against the faster of two others": ("TransformerLens", "nnsight"),
         "hf: counts, against these without head": ("TransformerLens, one logit", "nnsight, base model"),

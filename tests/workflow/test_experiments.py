@@ -66,10 +66,11 @@ def test_replication(project: Project) -> None:
     windows = re.findall(r"--window (\d+)", output)
     assert windows == ["2048"] * 6
     assert output.count("HF_HUB_OFFLINE=1 python") == 6 + 2 + 8 + 10  # every job that runs a model
-    assert set(re.findall(r'"model": "([^"]+)", "name": "hf", "revision": "([^"]+)"', output)) == {
-        ("meta-llama/Llama-2-7b-hf", "01c7f73d771dfac7d292323805ebc428287df4f9"),
-        ("ai-forever/mGPT", "cb99dd42d3486c2ed9c14f92ed22e9bc7bbc6ac4"),
+    assert set(re.findall(r'"model": "([^"]+)", "name": "(\w+)", "revision": "([^"]+)"', output)) == {
+        ("meta-llama/Llama-2-7b-hf", "vllm", "01c7f73d771dfac7d292323805ebc428287df4f9"),
+        ("ai-forever/mGPT", "hf", "cb99dd42d3486c2ed9c14f92ed22e9bc7bbc6ac4"),
     }
+    assert set(re.findall(r'"eager": (\w+)', output)) == {"false"}  # no edit needs hooks, so graphs stay on
 
 
 def test_replication_with_its_own_amounts_of_text(project: Project) -> None:
