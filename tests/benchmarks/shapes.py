@@ -73,7 +73,7 @@ SHAPES = {
     ),
     "rehearsal": Shape(  # everything that is done with a large model, in seconds and on any machine
         lambda: transformers.LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256
+            vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256
         ),
         **{"dtype": "bfloat16", "windows": 8, "length": 64, "batch": 4, "prompts": 8, "new_tokens": 16},
         rounds=2,
