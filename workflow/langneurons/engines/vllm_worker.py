@@ -44,6 +44,9 @@ class NeuronWorker(PlatformWorker):
     def load_model(self, *args: Any, **options: Any) -> None:
         """Load, set activation functions right, and give every down projection a bias: a fill is added there, and
         graphs must know it."""
+        if current_platform.is_cpu():  # eager is eager: vLLM compiles some of its own functions all the same
+            eager = self.vllm_config.model_config.enforce_eager
+            torch.compiler.set_stance("force_eager" if eager else "default")
         with plain_projections():
             super().load_model(*args, **options)
         self.edits = ExitStack()
