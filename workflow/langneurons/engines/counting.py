@@ -158,7 +158,7 @@ class Accumulator:
 
 
 class Scratch:
-    """Memory that serves all layers in turn, of a size at which it stays in a processor's cache."""
+    """Memory for blocks of rows, which serves all layers in turn."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype, neurons: int) -> None:
         size = CPU_BLOCK * torch.get_num_threads() if device.type == "cpu" else DEVICE_BLOCK
@@ -166,18 +166,21 @@ class Scratch:
         """`[row, neuron]`."""
         self.transposed = self.block.T
         self.ones = torch.ones(len(self.block), dtype=dtype, device=device)
+        self.batch_ones = self.ones
 
-    def ones_of(self, rows: int) -> torch.Tensor:
-        """As many ones; they are kept, and more are made where more are asked for."""
-        if rows > len(self.ones):
+    def ones_for(self, rows: int) -> torch.Tensor:
+        """As many ones as a batch has rows; kept for the next one."""
+        if rows != len(self.batch_ones):
             with torch.inference_mode(False):  # as in `_total`
-                self.ones = self.ones.new_ones(rows)
-        return self.ones if rows == len(self.ones) else self.ones[:rows]
+                self.batch_ones = self.ones.new_ones(rows)
+        return self.batch_ones
 
 
 class TorchAdd:
-    """Counts and sums by torch alone, as products of blocks with vectors of ones, which read memory once and faster
-    than sums do."""
+    """Counts and sums by torch alone, as products with vectors of ones, which read memory once and faster than sums do.
+
+    Where an operation can be left out it is: for a small model each one costs as much as counting some rows.
+    """
 
     def __init__(self) -> None:
         self.scratch: dict[tuple[torch.device, torch.dtype, int], Scratch] = {}
@@ -192,39 +195,21 @@ class TorchAdd:
         product_sum: torch.Tensor | None = None,
     ) -> None:
         """See `Add`; float32 (float64 for a model in float64) within `EXACT_ROWS` rows."""
-        for chunk in values.detach().split(EXACT_ROWS):
-            count, total = self._reduced(chunk, function, over_zero is not None, activation_sum is not None)
+        values = values.detach()
+        exact = torch.promote_types(values.dtype, torch.float32)
+        scratch = self._scratch(values, exact)
+        whole = over_zero is None and function == "identity" and values.dtype == exact
+        for chunk in values.split(EXACT_ROWS) if len(values) > EXACT_ROWS else (values,):
+            if whole:
+                total = torch.mv(chunk.T, scratch.ones_for(len(chunk)))
+            else:
+                count, total = by_blocks(chunk, function, scratch, over_zero is not None, activation_sum is not None)
             if over_zero is not None:
                 over_zero.add_(count.long())
             if activation_sum is not None:
-                activation_sum.add_(total)
+                activation_sum.add_(total.double())  # faster than if `add_` converts it
         if product is not None:
             self(product, "identity", None, product_sum)
-
-    def _reduced(
-        self, values: torch.Tensor, function: str, counted: bool, summed: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Counts and sums of up to `EXACT_ROWS` rows, `[neuron]`; undefined what is not asked for."""
-        exact = torch.promote_types(values.dtype, torch.float32)
-        scratch = self._scratch(values, exact)
-        if not counted and function == "identity" and values.dtype == exact:
-            total = torch.mv(values.T, scratch.ones_of(len(values)))
-            return total, total
-        block, transposed, ones = scratch.block, scratch.transposed, scratch.ones_of(len(scratch.block))
-        count = torch.zeros(values.shape[1], dtype=exact, device=values.device)
-        total = torch.zeros_like(count)
-        for part in values.split(len(block)):
-            if len(part) < len(block):  # the last one
-                block, transposed, ones = block[: len(part)], transposed[:, : len(part)], ones[: len(part)]
-            activation = FUNCTIONS[function](part)
-            if activation.dtype != exact:
-                activation = block.copy_(activation)
-            if summed:
-                total.addmv_(activation.T, ones)
-            if counted:
-                torch.gt(activation, 0, out=block)
-                count.addmv_(transposed, ones)
-        return count, total
 
     def _scratch(self, values: torch.Tensor, dtype: torch.dtype) -> Scratch:
         key = values.device, dtype, values.shape[1]
@@ -232,6 +217,27 @@ class TorchAdd:
             with torch.inference_mode(False):  # as in `_total`
                 self.scratch[key] = Scratch(*key)
         return self.scratch[key]
+
+
+def by_blocks(
+    values: torch.Tensor, function: str, scratch: Scratch, counted: bool, summed: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Counts and sums over rows, `[neuron]` each, in the format of the scratch memory; zero where not asked for."""
+    block, transposed, ones = scratch.block, scratch.transposed, scratch.ones
+    count = torch.zeros(values.shape[1], dtype=block.dtype, device=block.device)
+    total = torch.zeros_like(count)
+    for part in values.split(len(block)):
+        if len(part) < len(block):  # the last one
+            block, transposed, ones = block[: len(part)], transposed[:, : len(part)], ones[: len(part)]
+        activation = FUNCTIONS[function](part)
+        if activation.dtype != block.dtype:
+            activation = block.copy_(activation)
+        if summed:
+            total.addmv_(activation.T, ones)
+        if counted:
+            torch.gt(activation, 0, out=block)
+            count.addmv_(transposed, ones)
+    return count, total
 
 
 @cache

@@ -2,8 +2,8 @@
 
 To add a family: add an entry to `LAYOUTS` under the name of its class in `transformers`, and its tiny configuration to
 `tests/engines/families.py`. The tests then prove the entry: that what is counted is the FFN activation, and that
-switching a neuron off equals removing it from the weights. Where vLLM has the family, `vllm` says where it keeps the same
-(`tests/engines/vllm_models.py` compares the engines).
+switching a neuron off equals removing it from the weights. Where vLLM has the family, `vllm` says where it keeps the
+same, and a configuration in `tests/engines/vllm_models.py` has the engines compared.
 """
 
 from __future__ import annotations
