@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from engines.common import EPSILON, HALF, PROBE, engine_of, hooks_of, logits
 from engines.families import FAMILIES, LAYERS, WIDTH, Family, neurons_of
+from langneurons import artifacts
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import EngineError
 from langneurons.engines.hf import HfEngine
@@ -114,14 +116,36 @@ def test_hidden_states_that_are_not_finite_are_refused(name: str) -> None:
         HfEngine(model, None, 4, 4).record(PROBE)
 
 
-def test_a_layer_whose_hidden_state_was_not_seen_is_refused() -> None:
-    engine = engine_of("gpt2")
+@pytest.mark.parametrize("lost", ["activation", "product", "hidden"])
+def test_a_layer_that_was_not_seen_is_refused(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of("llama")
     recorder = Recorder(engine.layers, engine.layout, engine.shape, engine.width)
+    hook = getattr(recorder, f"_{lost}")
+    monkeypatch.setattr(
+        recorder, f"_{lost}", lambda layer, module, *values: hook(layer, module, *values) if layer != 1 else None
+    )
     with recorder.attached(), torch.inference_mode():
         engine.model(input_ids=torch.from_numpy(PROBE.astype(np.int64)))
-    del recorder.batch["hidden_sum", 1]
-    with pytest.raises(EngineError, match="not recorded"):
+    with pytest.raises(EngineError, match="layer 1 was not recorded"):
         recorder.collect(PROBE.size)
+
+
+def test_counts_without_sums(name: str) -> None:
+    engine = engine_of(name)
+    whole, counts = engine.record(PROBE), engine.record(PROBE, sums=False)
+    np.testing.assert_array_equal(counts.over_zero, whole.over_zero)
+    assert counts.tokens == whole.tokens
+    assert counts.activation_sum is counts.product_sum is counts.hidden_sum is None
+    assert hooks_of(engine.model) == 0
+
+
+def test_counts_without_sums_are_kept_as_they_are(tmp_path: Path) -> None:
+    counts = engine_of("llama").record(PROBE, sums=False)
+    artifacts.write_activations(tmp_path / "counts.safetensors", counts, {})
+    found, _ = artifacts.read_activations(tmp_path / "counts.safetensors")
+    np.testing.assert_array_equal(found.over_zero, counts.over_zero)
+    assert found.tokens == PROBE.size
+    assert found.activation_sum is found.product_sum is found.hidden_sum is None
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------------
@@ -238,7 +262,7 @@ def broken(value: float) -> HfEngine:
 
 def test_means_that_float16_cannot_hold() -> None:
     """Not infinite: a wider number format of the model would not help."""
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(UserError) as caught:
         broken(7e4).sentence_means(PROBE, SENTENCES)
     assert str(caught.value) == (
         "mean activations of sentences exceed what float16 holds, in which they are kept, in layer 1. Leave out the "

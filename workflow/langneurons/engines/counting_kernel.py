@@ -15,7 +15,8 @@ CHUNK_TOKENS = 512
 are a hundredth of what is read."""
 ROWS, COLUMNS = 32, 128
 """Tokens and neurons that a program reads at a time: 256 bytes in a row in a format of 16 bits."""
-WARPS = 8
+LAUNCH = {"num_warps": 8, "enable_fp_fusion": False}
+"""Sums are rounded as written, whatever is the default of a version of Triton."""
 
 
 @triton.jit
@@ -145,7 +146,7 @@ def add(
         for total, dtype in zip(totals, (torch.int32, torch.float32, torch.float32), strict=True)
     ]
     wanted = {name: total is not None for name, total in zip(("COUNT", "SUM", "PRODUCT"), totals, strict=True)}
-    tile = {"ROWS": ROWS, "COLUMNS": COLUMNS, "num_warps": WARPS}
+    tile = {"ROWS": ROWS, "COLUMNS": COLUMNS} | LAUNCH
     with torch.cuda.device_of(values):  # Triton launches on the current device
         _count_chunks[(chunks * blocks,)](
             *(values, product, *partials, tokens, neurons),

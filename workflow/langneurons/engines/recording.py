@@ -17,7 +17,7 @@ from langneurons.engines.counting import Accumulator
 from langneurons.engines.hidden import hidden_of
 from langneurons.models.layouts import Layout
 from langneurons.neurons.counting import ActivationCounts
-from langneurons.neurons.sentences import SentenceMeans
+from langneurons.neurons.sentences import SentenceMeans, as_float16
 
 
 class Recorder:
@@ -102,15 +102,7 @@ class SentenceRecorder:
             start = windows.index(sentence.window) * positions
             weights[row, start + sentence.start : start + sentence.stop] = 1 / sentence.tokens
         means = (weights.to(flat.device) @ flat).cpu().numpy()
-        with np.errstate(over="ignore"):
-            kept = means.astype(np.float16)
-        if (np.isfinite(means) & np.isinf(kept)).any():
-            raise EngineError(
-                f"mean activations of sentences exceed what float16 holds, in which they are kept, in layer {layer}. "
-                "Leave out the methods that need them (identification.method, identification.compare): "
-                "average-precision, probe."
-            )
-        self.result[self.chosen, layer] = kept
+        self.result[self.chosen, layer] = as_float16(means[:, None], layer)[:, 0]
 
     def means(self) -> SentenceMeans:
         """The result, checked for values that float16 cannot hold."""

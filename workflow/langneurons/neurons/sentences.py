@@ -9,8 +9,12 @@ import numpy as np
 from langneurons.errors import UserError
 
 
-def as_float16(means: np.ndarray) -> np.ndarray:
+def as_float16(means: np.ndarray, first_layer: int = 0) -> np.ndarray:
     """Means in the format in which they are kept: float32 to float16 `[sentence, layer, neuron]`. NaN stays NaN.
+
+    Args:
+        means: of all layers, or of some in a row.
+        first_layer: the number of the first of them.
 
     Raises:
         UserError: a finite mean is larger than float16 holds.
@@ -21,7 +25,7 @@ def as_float16(means: np.ndarray) -> np.ndarray:
     if lost.any():
         raise UserError(
             "mean activations of sentences exceed what float16 holds, in which they are kept, in layer "
-            f"{np.argwhere(lost)[0][-2]}. Leave out the methods that need them (identification.method, "
+            f"{first_layer + np.argwhere(lost)[0][1]}. Leave out the methods that need them (identification.method, "
             "identification.compare): average-precision, probe."
         )
     return kept
