@@ -12,10 +12,7 @@ The second is for a GPU; with --shape rehearsal all that it does can be tried on
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,13 +21,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
 
 import numpy as np
 
-from benchmarks import report
 from benchmarks.report import Measurement, Series
-from benchmarks.shapes import SHAPES, Place, Shape, Works, measure, prompts, save
+from benchmarks.shapes import Place, Shape, Works, prompts, run
 from langneurons.engines.base import Completion, Sampling
 from langneurons.interventions import Intervention, deactivate
 
@@ -98,8 +93,11 @@ def check(found: Works, shape: Shape) -> None:
             raise SystemExit(f"{name}: the edit changed no answer")
 
 
-def series(title: str, shape: Shape, seconds: dict[str, list[float]]) -> Series:
+def series(place: Place, seconds: dict[str, list[float]]) -> Series:
     """What was measured of one shape, and the targets."""
+    shape = place.shape
+    rounds = max(map(len, seconds.values()))
+    title = f"{shape.name}, {shape.dtype}: {shape.prompts} prompts x {shape.new_tokens} new tokens, {rounds} rounds"
     result = Series(title)
     for name, times in seconds.items():
         engine, _, edited = name.partition(": ")
@@ -111,24 +109,6 @@ def series(title: str, shape: Shape, seconds: dict[str, list[float]]) -> Series:
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["llama"])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, help="by default as many as a shape needs")
-    args = parser.parse_args()
-    found = []
-    for name in args.shape:
-        shape = SHAPES[name]
-        rounds = args.rounds or shape.rounds
-        with tempfile.TemporaryDirectory() as folder:
-            place = Place(shape, save(shape, Path(folder)), args.device, args.threads)
-            seconds = measure(place, [hf_works, vllm_works], rounds, partial(check, shape=shape))
-        title = f"{name}: {shape.prompts} prompts x {shape.new_tokens} new tokens, {shape.dtype}, {rounds} rounds"
-        found.append(series(title, shape, seconds))
-    report.write("generation", "What an edit costs when text is generated", found, {"device": args.device})
-
-
 if __name__ == "__main__":
-    main()
+    heading = "What an edit costs when text is generated"
+    run("generation", heading, __doc__, ["llama"], [hf_works, vllm_works], check, series)

@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
 
 from benchmarks import report
 from benchmarks.report import Runs, Usage

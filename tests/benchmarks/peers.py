@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from operator import attrgetter
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.shapes import Shape, Works
 from langneurons.engines.hf import HfEngine
 from langneurons.neurons.counting import ActivationCounts
 
@@ -38,10 +39,10 @@ def peers(engine: HfEngine) -> dict[str, Count]:
     return found
 
 
-def check(works: Mapping[str, Callable[[], Any]], dtype: str) -> None:
+def check(works: Works, shape: Shape) -> None:
     """Exit unless all works that count have the counts of the first, activations aside that are rounded to another
     sign."""
-    allowed = 1e-5 if dtype == "float32" else 5e-3  # of tokens x neurons
+    allowed = 1e-5 if shape.dtype == "float32" else 5e-3  # of tokens x neurons
     expected = None
     for name, work in works.items():
         found = work()

@@ -15,11 +15,8 @@ counted, though some of the others compute it. With --shape rehearsal everything
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,15 +26,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
 
 import torch
 import transformers
 
-from benchmarks import report
 from benchmarks.peers import check, peers, recorded
 from benchmarks.report import Measurement, Series
-from benchmarks.shapes import SHAPES, Place, Shape, Works, measure, save, windows
+from benchmarks.shapes import Place, Works, run, windows
 
 HF_FORWARD, VLLM_FORWARD = "hf: forward", "vllm: forward"
 
@@ -109,16 +104,21 @@ def matmul_peak(device: str) -> float:
     return 2 * size**3 / statistics.median(seconds() for _ in range(20))
 
 
-def series(title: str, shape: Shape, seconds: dict[str, list[float]], peak: float | None) -> Series:
+def series(place: Place, seconds: dict[str, list[float]]) -> Series:
     """What was measured of one shape, and the targets."""
+    shape = place.shape
+    title = f"{shape.name}, {shape.dtype}: {shape.windows} windows of {shape.length} tokens, batch {shape.batch}"
+    title += f", {len(seconds[HF_FORWARD])} rounds"
+    peak = 0.0
+    if shape.large:
+        peak = matmul_peak(place.device)
+        title += f"; matrix product in bfloat16: {peak / 1e12:,.1f} TFLOP/s"
     result = Series(title)
-    tokens = shape.windows * shape.length
     for name, times in seconds.items():
         reference = VLLM_FORWARD if name.startswith("vllm") else HF_FORWARD
-        one = Measurement(name, tokens, times, to=None if name == reference else reference)
+        one = Measurement(name, shape.windows * shape.length, times, to=None if name == reference else reference)
         if peak:
-            share = one.rate * flops_per_token(shape.config(), shape.length) / peak
-            one.facts["of the peak"] = f"{share:.1%}"
+            one.facts["of the peak"] = f"{one.rate * flops_per_token(shape.config(), shape.length) / peak:.1%}"
         result.add(one)
     for engine in ("hf", "vllm"):
         for what, least in {"counts": 0.95, "counts and sums": 0.9}.items():
@@ -135,26 +135,5 @@ def series(title: str, shape: Shape, seconds: dict[str, list[float]], peak: floa
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["llama", "gpt2"])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, help="by default as many as a shape needs")
-    args = parser.parse_args()
-    found = []
-    for name in args.shape:
-        shape = SHAPES[name]
-        with tempfile.TemporaryDirectory() as folder:
-            place = Place(shape, save(shape, Path(folder)), args.device, args.threads)
-            rounds = args.rounds or shape.rounds
-            seconds = measure(place, [hf_works, vllm_works], rounds, partial(check, dtype=shape.dtype))
-        peak = matmul_peak(args.device) if shape.large else None
-        title = f"{name}: {shape.windows} windows of {shape.length} tokens, batch {shape.batch}, {shape.dtype}"
-        title += f", {rounds} rounds" + (f"; matrix product in bfloat16: {peak / 1e12:,.1f} TFLOP/s" if peak else "")
-        found.append(series(title, shape, seconds, peak))
-    report.write("recording", "What recording costs", found, {"device": args.device})
-
-
 if __name__ == "__main__":
-    main()
+    run("recording", "What recording costs", __doc__, ["llama", "gpt2"], [hf_works, vllm_works], check, series)

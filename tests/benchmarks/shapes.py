@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,6 +19,7 @@ import torch
 import transformers
 
 from benchmarks import report
+from langneurons import progress
 from langneurons.demo.training import train_tokenizer
 from langneurons.engines import vllm as vllm_engine
 from langneurons.engines.base import EngineError
@@ -31,6 +35,7 @@ VOCABULARY = 2500
 class Shape:
     """A model with random weights, and how much it is given to do."""
 
+    name: str
     config: Callable[[], Any]
     dtype: str
     windows: int
@@ -45,8 +50,18 @@ class Shape:
     are measured, and what the engines can compile they do."""
 
 
-SHAPES = {
-    "llama": Shape(
+_SMALL: dict[str, Any] = {
+    "dtype": "float32",
+    "windows": 64,
+    "length": 128,
+    "batch": 32,
+    "prompts": 32,
+    "new_tokens": 64,
+    "rounds": 30,
+}
+_SHAPES = [
+    Shape(
+        "llama",
         lambda: transformers.LlamaConfig(
             vocab_size=VOCABULARY,
             hidden_size=128,
@@ -55,31 +70,43 @@ SHAPES = {
             intermediate_size=512,
             max_position_embeddings=256,
         ),
-        **{"dtype": "float32", "windows": 32, "length": 128, "batch": 32, "prompts": 32, "new_tokens": 64},
-        rounds=30,
+        **_SMALL,
     ),
-    "gpt2": Shape(
+    Shape(
+        "gpt2",
         lambda: transformers.GPT2Config(
             vocab_size=VOCABULARY, n_embd=128, n_layer=4, n_head=4, n_inner=512, n_positions=256
         ),
-        **{"dtype": "float32", "windows": 32, "length": 128, "batch": 32, "prompts": 32, "new_tokens": 64},
-        rounds=30,
+        **_SMALL,
     ),
-    "llama-2-7b": Shape(
+    Shape(
+        "llama-2-7b",
         transformers.LlamaConfig,  # its defaults are this model
-        **{"dtype": "bfloat16", "windows": 64, "length": 2048, "batch": 16, "prompts": 210, "new_tokens": 512},
+        dtype="bfloat16",
+        windows=64,
+        length=2048,
+        batch=16,
+        prompts=210,
+        new_tokens=512,
         rounds=5,
         large=True,
     ),
-    "rehearsal": Shape(  # everything that is done with a large model, in seconds and on any machine
+    Shape(  # everything that is done with a large model, in seconds and on any machine
+        "rehearsal",
         lambda: transformers.LlamaConfig(
             vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256
         ),
-        **{"dtype": "bfloat16", "windows": 8, "length": 64, "batch": 4, "prompts": 8, "new_tokens": 16},
+        dtype="bfloat16",
+        windows=8,
+        length=64,
+        batch=4,
+        prompts=8,
+        new_tokens=16,
         rounds=2,
         large=True,
     ),
-}
+]
+SHAPES = {shape.name: shape for shape in _SHAPES}
 
 
 @cache
@@ -89,10 +116,9 @@ def tokenizer() -> Any:
 
 
 def prompts(number: int) -> list[str]:
-    """So many of the embedded questions."""
+    """So many of the embedded questions, over and over."""
     found = [line for path in sorted((DEMO / "prompts").glob("*.txt")) for line in path.read_text().splitlines()]
-    assert len(found) >= number
-    return found[:number]
+    return list(islice(cycle(found), number))
 
 
 def windows(shape: Shape, number: int | None = None) -> np.ndarray:
@@ -172,7 +198,46 @@ Load = Callable[[Place], AbstractContextManager[Works]]
 """Loads an engine, and says what is to be measured of it."""
 
 
-def measure(place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works], None]) -> dict[str, list[float]]:
+Series = Callable[[Place, dict[str, list[float]]], report.Series]
+"""What follows from the seconds of all works in each round."""
+
+
+def run(
+    name: str,
+    title: str,
+    description: str,
+    default: list[str],
+    loads: Sequence[Load],
+    check: Callable[[Works, Shape], None],
+    series: Series,
+) -> None:
+    """The command line of a benchmark: measure shapes and write <name>.json, or <name>-<shape>.json of another shape.
+
+    Args:
+        name, title, description: of the benchmark.
+        default: the shapes that are measured if none is named.
+        loads: the engines and their works.
+        check: runs all works once, and exits if one does not do what it should.
+        series: makes the tables of one shape.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=default)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU")
+    parser.add_argument("--rounds", type=int, help="by default as many as the shape needs")
+    args = parser.parse_args()
+    found = []
+    for shape in (SHAPES[one] for one in args.shape):
+        with tempfile.TemporaryDirectory() as folder:
+            place = Place(shape, save(shape, Path(folder)), args.device, args.threads)
+            found.append(series(place, measure(place, loads, args.rounds or shape.rounds, check)))
+    suffix = [] if args.shape == default else args.shape
+    report.write("-".join([name, *suffix]), title, found, vars(args))
+
+
+def measure(
+    place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works, Shape], None]
+) -> dict[str, list[float]]:
     """Seconds of all works in each round: those of all engines in turn, those of a large model engine by engine."""
     seconds: dict[str, list[float]] = {}
     for group in [[load] for load in loads] if place.shape.large else [loads]:
@@ -184,11 +249,12 @@ def measure(place: Place, loads: Sequence[Load], rounds: int, check: Callable[[W
 
 
 def _measure_together(
-    place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works], None]
+    place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works, Shape], None]
 ) -> dict[str, list[float]]:
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(progress, "tqdm", partial(progress.tqdm, disable=True)))
         works: dict[str, Callable[[], Any]] = {}
         for load in loads:
             works |= stack.enter_context(load(place))
-        check(works)
+        check(works, place.shape)
         return report.in_turn(works, rounds, torch.cuda.synchronize if place.device == "cuda" else lambda: None)

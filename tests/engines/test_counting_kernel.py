@@ -1,4 +1,5 @@
-"""Triton's kernel, run by Triton's interpreter on the CPU, against sums and counts by torch."""
+"""Triton's kernel, run by Triton's interpreter on the CPU, against sums and counts by torch, on batches of odd sizes;
+where numbers are special see `test_counting_core.py`."""
 
 from __future__ import annotations
 
@@ -55,22 +56,14 @@ def compare(dtype: torch.dtype, function: str) -> None:
             assert ((found - expected).abs() / scale).max() < allowed, (tokens, neurons)
 
 
-@pytest.mark.parametrize("function", ["identity", "silu", "gelu", "gelu_tanh", "relu"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_kernel_equals_torch(dtype: str, function: str) -> None:
-    interpreted(f"import torch; from engines.test_counting_kernel import compare; compare(torch.{dtype}, '{function}')")
-
-
-def test_nan_is_not_counted_and_reaches_the_sums() -> None:
-    output = interpreted(
-        "import torch; from langneurons.engines.counting_kernel import add\n"
-        "values = torch.tensor([[1.0, float('nan')], [2.0, 3.0]])\n"
-        "for function in ('identity', 'silu', 'relu'):\n"
-        "    count, total = torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.float64)\n"
-        "    add(values, function, count, total)\n"
-        "    print(count.tolist(), total.isnan().tolist())\n"
+def test_kernel_equals_torch(dtype: str) -> None:
+    interpreted(
+        "import torch\n"
+        "from engines.test_counting_kernel import compare\n"
+        "for function in ('identity', 'silu', 'gelu', 'gelu_tanh', 'relu'):\n"
+        f"    compare(torch.{dtype}, function)\n"
     )
-    assert output.splitlines() == ["[2, 1] [False, True]"] * 3
 
 
 def test_totals_are_exact_in_int64() -> None:
@@ -78,21 +71,7 @@ def test_totals_are_exact_in_int64() -> None:
     output = interpreted(
         "import torch; from langneurons.engines.counting_kernel import add\n"
         "count = torch.tensor([2**40])\n"
-        "values = torch.ones(1, 1).expand(2**12 + 1, 1)\n"
-        "add(values, 'identity', count, None)\n"
+        "add(torch.ones(1, 1).expand(2**12 + 1, 1), 'identity', count, None)\n"
         "print(count.item())\n"
     )
     assert int(output) == 2**40 + 2**12 + 1
-
-
-def test_the_accumulator_takes_the_kernel_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The choice is by the device of what is added; on the CPU torch counts."""
-    from langneurons.engines import counting
-
-    accumulator = counting.Accumulator((1, 4), 8, gated=True)
-    assert accumulator._adder(torch.ones(2, 4)) is accumulator.in_torch
-    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
-    monkeypatch.setattr(counting, "fused", lambda: "the kernel")
-    assert accumulator._adder(torch.ones(2, 4)) == "the kernel"
-    monkeypatch.setattr(counting, "fused", lambda: None)  # where Triton does not run
-    assert accumulator._adder(torch.ones(2, 4)) is accumulator.in_torch

@@ -171,8 +171,7 @@ class Scratch:
     def ones_for(self, rows: int) -> torch.Tensor:
         """As many ones as a batch has rows; kept for the next one."""
         if rows != len(self.batch_ones):
-            with torch.inference_mode(False):  # as in `_total`
-                self.batch_ones = self.ones.new_ones(rows)
+            self.batch_ones = self.ones.new_ones(rows)
         return self.batch_ones
 
 
