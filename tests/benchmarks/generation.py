@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from benchmarks.report import Measurement, Series
-from benchmarks.shapes import Place, Shape, Works, prompts, run
+from benchmarks.shapes import Place, Shape, Works, benchmark, prompts
 from langneurons.engines.base import Completion, Sampling
 from langneurons.interventions import Intervention, deactivate
 
@@ -111,4 +111,4 @@ def series(place: Place, seconds: dict[str, list[float]]) -> Series:
 
 if __name__ == "__main__":
     heading = "What an edit costs when text is generated"
-    run("generation", heading, __doc__, ["llama"], [hf_works, vllm_works], check, series)
+    benchmark("generation", heading, __doc__, ["llama"], [hf_works, vllm_works], check, series)

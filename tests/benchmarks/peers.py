@@ -112,9 +112,6 @@ def nnsight(engine: HfEngine) -> dict[str, Count]:
     """By the outputs of the activation functions in a trace; the faster way traces the base model alone."""
     from nnsight import NNsight, save
 
-    model = copy.deepcopy(engine.model)
-    base = engine.layout.layers.removeprefix(f"{model.base_model_prefix}.")
-
     def counting(traced: Any, layers: str) -> Count:
         activations = [attrgetter(engine.layout.activation)(layer) for layer in attrgetter(layers)(traced)]
 
@@ -126,7 +123,10 @@ def nnsight(engine: HfEngine) -> dict[str, Count]:
 
         return count
 
+    layers = engine.layout.layers
     return {
-        "nnsight": counting(NNsight(model), engine.layout.layers),
-        "nnsight, base model": counting(NNsight(copy.deepcopy(model.base_model)), base),
+        "nnsight": counting(NNsight(copy.deepcopy(engine.model)), layers),
+        "nnsight, base model": counting(
+            NNsight(copy.deepcopy(engine.model.base_model)), layers.removeprefix(f"{engine.model.base_model_prefix}.")
+        ),
     }

@@ -32,7 +32,7 @@ import transformers
 
 from benchmarks.peers import check, peers, recorded
 from benchmarks.report import Measurement, Series
-from benchmarks.shapes import Place, Works, run, windows
+from benchmarks.shapes import Place, Works, benchmark, windows
 
 HF_FORWARD, VLLM_FORWARD = "hf: forward", "vllm: forward"
 
@@ -136,4 +136,4 @@ def series(place: Place, seconds: dict[str, list[float]]) -> Series:
 
 
 if __name__ == "__main__":
-    run("recording", "What recording costs", __doc__, ["llama", "gpt2"], [hf_works, vllm_works], check, series)
+    benchmark("recording", "What recording costs", __doc__, ["llama", "gpt2"], [hf_works, vllm_works], check, series)

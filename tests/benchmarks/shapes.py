@@ -196,20 +196,18 @@ class Place:
 
 Load = Callable[[Place], AbstractContextManager[Works]]
 """Loads an engine, and says what is to be measured of it."""
-
-
-Series = Callable[[Place, dict[str, list[float]]], report.Series]
+Summary = Callable[[Place, dict[str, list[float]]], report.Series]
 """What follows from the seconds of all works in each round."""
 
 
-def run(
+def benchmark(
     name: str,
     title: str,
     description: str,
     default: list[str],
     loads: Sequence[Load],
     check: Callable[[Works, Shape], None],
-    series: Series,
+    series: Summary,
 ) -> None:
     """The command line of a benchmark: measure shapes and write <name>.json, or <name>-<shape>.json of another shape.
 
