@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from benchmarks.report import Measurement, Series
+from benchmarks.report import Round, Series
 from benchmarks.shapes import Place, Shape, Works, benchmark, prompts
 from langneurons.engines.base import Completion, Sampling
 from langneurons.interventions import Intervention, deactivate
@@ -93,17 +93,16 @@ def check(found: Works, shape: Shape) -> None:
             raise SystemExit(f"{name}: the edit changed no answer")
 
 
-def series(place: Place, seconds: dict[str, list[float]]) -> Series:
+def series(place: Place, rounds: list[Round]) -> Series:
     """What was measured of one shape, and the targets."""
     shape = place.shape
-    rounds = max(map(len, seconds.values()))
-    title = f"{shape.name}, {shape.dtype}: {shape.prompts} prompts x {shape.new_tokens} new tokens, {rounds} rounds"
-    result = Series(title)
-    for name, times in seconds.items():
+    title = f"{shape.name}, {shape.dtype}: {shape.prompts} prompts x {shape.new_tokens} new tokens"
+    result = Series(title, rounds, shape.prompts * shape.new_tokens)
+    names = rounds[0].seconds
+    for name in names:
         engine, _, edited = name.partition(": ")
         reference = f"{engine}: none" if edited == EDITED else "vllm: none"
-        known = reference in seconds and reference != name
-        result.add(Measurement(name, shape.prompts * shape.new_tokens, times, reference if known else None))
+        result.add(name, reference if reference in names and reference != name else None)
     for engine in ("hf, eager", "hf", "vllm"):
         result.expect(f"{engine} with the edit, against none", f"{engine}: {EDITED}", f"{engine}: none", 0.98)
     return result

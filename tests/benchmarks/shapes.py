@@ -19,6 +19,7 @@ import torch
 import transformers
 
 from benchmarks import report
+from benchmarks.report import Round, Series
 from langneurons import progress
 from langneurons.demo.training import train_tokenizer
 from langneurons.engines import vllm as vllm_engine
@@ -196,7 +197,7 @@ class Place:
 
 Load = Callable[[Place], AbstractContextManager[Works]]
 """Loads an engine, and says what is to be measured of it."""
-Summary = Callable[[Place, dict[str, list[float]]], report.Series]
+Summary = Callable[[Place, list[Round]], Series]
 """What follows from the seconds of all works in each round."""
 
 
@@ -233,22 +234,24 @@ def benchmark(
     report.write("-".join([name, *suffix]), title, found, vars(args))
 
 
-def measure(
-    place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works, Shape], None]
-) -> dict[str, list[float]]:
-    """Seconds of all works in each round: those of all engines in turn, those of a large model engine by engine."""
-    seconds: dict[str, list[float]] = {}
+def measure(place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works, Shape], None]) -> list[Round]:
+    """Rounds of all works: those of all engines in turn, those of a large model engine by engine."""
+    found = [Round({}, 0.0)] * rounds
     for group in [[load] for load in loads] if place.shape.large else [loads]:
-        seconds |= _measure_together(place, group, rounds, check)
+        more = _measure_together(place, group, rounds, check)
+        found = [
+            Round(one.seconds | other.seconds, max(one.others, other.others))
+            for one, other in zip(found, more, strict=True)
+        ]
         torch._dynamo.reset()
         gc.collect()
         torch.cuda.empty_cache()
-    return seconds
+    return found
 
 
 def _measure_together(
     place: Place, loads: Sequence[Load], rounds: int, check: Callable[[Works, Shape], None]
-) -> dict[str, list[float]]:
+) -> list[Round]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(progress, "tqdm", partial(progress.tqdm, disable=True)))
         works: dict[str, Callable[[], Any]] = {}

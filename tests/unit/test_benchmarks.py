@@ -13,7 +13,7 @@ import pytest
 import transformers
 
 from benchmarks import generation, memory, peers, recording, report
-from benchmarks.report import Measurement, Runs, Series, Usage
+from benchmarks.report import Measurement, Round, Runs, Series, Usage
 from benchmarks.shapes import SHAPES, Place, prompts, windows
 from langneurons.neurons.counting import ActivationCounts
 from unit.test_environment import ROOT, pip_pins
@@ -26,16 +26,57 @@ def place(shape: str) -> Place:
 # -- measurements -----------------------------------------------------------------------------------------------------
 
 
-def test_works_take_turns_in_changing_order() -> None:
+def rounds(**seconds: list[float]) -> list[Round]:
+    """Rounds that nobody disturbed, of works with these times; `hf__counts` stands for `hf: counts`."""
+    names = [name.replace("__", ": ") for name in seconds]
+    return [Round(dict(zip(names, times, strict=True)), 0.0) for times in zip(*seconds.values(), strict=True)]
+
+
+def test_works_take_turns_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "others_seconds", lambda: 0.0)
     done: list[str] = []
     works: dict[str, Callable[[], object]] = {name: lambda name=name: done.append(name) for name in "abc"}
-    seconds = report.in_turn(works, 20, lambda: done.append("-"))
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 20, "b": 20, "c": 20}
-    assert min(min(times) for times in seconds.values()) >= 0
+    found = report.in_turn(works, 20, lambda: done.append("-"))
+    assert len(found) == 20
+    assert all(list(one.seconds) == ["a", "b", "c"] and min(one.seconds.values()) >= 0 for one in found)
     assert done[1::2] == ["-"] * 60  # what is left running is waited for after each work
-    rounds = ["".join(done[start : start + 6 : 2]) for start in range(0, 120, 6)]
-    assert {"".join(sorted(one)) for one in rounds} == {"abc"}
-    assert len(set(rounds)) == 6  # every order
+    orders = ["".join(done[start : start + 6 : 2]) for start in range(0, 120, 6)]
+    assert {"".join(sorted(one)) for one in orders} == {"abc"}
+    assert len(set(orders)) == 6  # every order
+
+
+@pytest.mark.parametrize(
+    ("disturbed", "run", "kept"),
+    [
+        ([], 4, [0, 1, 2, 3]),
+        ([1, 2], 6, [0, 3, 4, 5]),
+        ([0, 1, 2, 3, 4, 6], 8, [0, 1, 5, 7]),  # at most as many again; then the least disturbed
+    ],
+)
+def test_disturbed_rounds_are_replaced(
+    monkeypatch: pytest.MonkeyPatch, disturbed: list[int], run: int, kept: list[int]
+) -> None:
+    made: list[Round] = []
+
+    def one(*about: object) -> Round:
+        made.append(Round({"a": len(made)}, 0.5 + len(made) / 100 if len(made) in disturbed else 0.05))
+        return made[-1]
+
+    monkeypatch.setattr(report, "_round", one)
+    assert [found.seconds["a"] for found in report.in_turn({"a": print}, 4)] == kept
+    assert len(made) == run
+
+
+def test_share_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one second two processors have two; others took a tenth of that."""
+    clock = iter([10.0, 10.1, 10.9, 11.0])
+    monkeypatch.setattr(report.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(report.os, "cpu_count", lambda: 2)
+    used = iter([7.0, 7.2])
+    monkeypatch.setattr(report, "others_seconds", lambda: next(used))
+    found = report._round({"a": lambda: None}, ["a"], lambda: None)
+    assert found.others == pytest.approx(0.1)
+    assert found.seconds["a"] == pytest.approx(0.8)
 
 
 def test_a_ratio_is_the_median_of_those_of_the_rounds() -> None:
@@ -50,9 +91,9 @@ def test_a_ratio_is_the_median_of_those_of_the_rounds() -> None:
 
 
 def measured() -> Series:
-    series = Series("a shape")
-    series.add(Measurement("forward", 1000, [0.5, 0.5, 0.5], facts={"of the peak": "60.0%"}))
-    series.add(Measurement("slow", 1000, [1.0, 0.5, 1.0], to="forward", facts={"of the peak": "30.0%"}))
+    series = Series("a shape", rounds(forward=[0.5, 0.5, 0.5], slow=[1.0, 0.5, 1.0]), 1000)
+    series.add("forward", None).facts["of the peak"] = "60.0%"
+    series.add("slow", "forward").facts["of the peak"] = "30.0%"
     series.expect("half is enough", "slow", "forward", 0.5)
     series.expect("it is not", "slow", "forward", 0.51)
     series.expect("of something that was not measured", "slow", "nothing", 0.5)
@@ -75,6 +116,8 @@ def test_tables() -> None:
 
 def test_the_json_has_every_round() -> None:
     document = measured().document()
+    assert document["title"] == "a shape; 3 rounds, in each of which others had at most 0% of the processors"
+    assert document["others"] == [0.0, 0.0, 0.0]
     assert [row["seconds"] for row in document["measurements"]] == [[0.5, 0.5, 0.5], [1.0, 0.5, 1.0]]
     assert [row["ratio"] for row in document["measurements"]] == [
         None,
@@ -93,7 +136,7 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     page = (tmp_path / "benchmarks" / "some.md").read_text()
     assert capsys.readouterr().out == page + "\n"
     assert page.startswith("# What it costs\n\n20")
-    assert page.count("## a shape\n\n| work ") == 2
+    assert page.count("## a shape; 3 rounds") == 2
     assert f"transformers {transformers.__version__}" in page
     found = json.loads((tmp_path / "benchmarks" / "some.json").read_text())
     assert found.keys() == {"date", "machine", "versions", "settings", "results"}
@@ -109,19 +152,20 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 def test_recording_compares_each_engine_with_its_own_forward_pass() -> None:
     seconds = {
-        "hf: forward": [1.0],
-        "hf: counts": [1.04],
-        "hf: counts and sums": [1.2],
-        "TransformerLens": [2.0],
-        "TransformerLens, one logit": [1.2],
-        "nnsight": [1.9],
-        "nnsight, base model": [1.3],
-        "vllm: forward": [2.0],
-        "vllm: counts": [2.1],
-        "vllm: counts and sums": [2.5],
+        "hf: forward": 1.0,
+        "hf: counts": 1.04,
+        "hf: counts and sums": 1.2,
+        "TransformerLens": 2.0,
+        "TransformerLens, one logit": 1.2,
+        "nnsight": 1.9,
+        "nnsight, base model": 1.3,
+        "vllm: forward": 2.0,
+        "vllm: counts": 2.1,
+        "vllm: counts and sums": 2.5,
     }
-    series = recording.series(place("llama"), seconds)
-    assert series.title == "llama, float32: 64 windows of 128 tokens, batch 32, 1 rounds"
+    series = recording.series(place("llama"), [Round(seconds, 0.02)])
+    assert series.title.startswith("llama, float32: 64 windows of 128 tokens, batch 32; 1 rounds")
+    assert series.title.endswith("at most 2% of the processors")
     assert {one.name: one.to for one in series.measurements.values()} == {
         name: f"{'vllm' if 'vllm' in name else 'hf'}: forward" if "forward" not in name else None for name in seconds
     }
@@ -137,7 +181,7 @@ def test_recording_compares_each_engine_with_its_own_forward_pass() -> None:
 
 
 def test_recording_without_the_others() -> None:
-    series = recording.series(place("gpt2"), {"hf: forward": [1.0], "hf: counts": [1.0], "nnsight": [2.0]})
+    series = recording.series(place("gpt2"), rounds(hf__forward=[1.0], hf__counts=[1.0], nnsight=[2.0]))
     assert [(target.name, target.ratio.median) for target in series.targets] == [
         ("hf: counts, against the forward pass", 1.0),
         ("hf: counts, against the faster of two others", 2.0),
@@ -148,18 +192,18 @@ def test_share_of_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an H200 a forward pass of 35,500 tokens per second was 60.7 % of 789 TFLOP/s."""
     monkeypatch.setattr(recording, "matmul_peak", lambda device: 789e12)
     tokens = SHAPES["llama-2-7b"].windows * SHAPES["llama-2-7b"].length
-    series = recording.series(place("llama-2-7b"), {"hf: forward": [tokens / 35_500]})
+    series = recording.series(place("llama-2-7b"), rounds(hf__forward=[tokens / 35_500]))
     assert series.measurements["hf: forward"].facts == {"of the peak": "60.7%"}
-    assert series.title.endswith("1 rounds; matrix product in bfloat16: 789.0 TFLOP/s")
+    assert "; matrix product in bfloat16: 789.0 TFLOP/s; 1 rounds" in series.title
 
 
 def test_generation_compares_the_edit_with_none_and_hf_with_vllm() -> None:
-    names = [f"{engine}: {edit}" for engine in ("hf", "vllm") for edit in ("none", "1 % off")]
-    series = generation.series(place("llama"), dict(zip(names, ([1.0], [1.25], [2.0], [2.0]), strict=True)))
+    times = {"hf: none": 1.0, "hf: 1 % off": 1.25, "vllm: none": 2.0, "vllm: 1 % off": 2.0}
+    series = generation.series(place("llama"), [Round(times, 0.0)])
     assert [one.to for one in series.measurements.values()] == ["vllm: none", "hf: none", None, "vllm: none"]
     assert series.ratio("hf: none", "vllm: none").median == 2
     assert [(target.ratio.median, target.met) for target in series.targets] == [(0.8, False), (1.0, True)]
-    alone = generation.series(place("llama"), {"hf: none": [1.0], "hf: 1 % off": [1.0]})
+    alone = generation.series(place("llama"), [Round({"hf: none": 1.0, "hf: 1 % off": 1.0}, 0.0)])
     assert [one.to for one in alone.measurements.values()] == [None, "hf: none"]
 
 
