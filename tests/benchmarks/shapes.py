@@ -76,7 +76,13 @@ _SHAPES = [
     Shape(
         "gpt2",
         lambda: transformers.GPT2Config(
-            vocab_size=VOCABULARY, n_embd=128, n_layer=4, n_head=4, n_inner=512, n_positions=256
+            vocab_size=VOCABULARY,
+            n_embd=128,
+            n_layer=4,
+            n_head=4,
+            n_inner=512,
+            n_positions=256,
+            activation_function="gelu_pytorch_tanh",  # as the demo model
         ),
         **_SMALL,
     ),

@@ -139,6 +139,26 @@ def test_counts_without_sums(name: str) -> None:
     assert hooks_of(engine.model) == 0
 
 
+def test_counts_alone_end_a_forward_pass_at_the_last_activation(name: str) -> None:
+    """What follows it is not computed, nothing stays hooked, and the next pass of the model is whole."""
+    engine = engine_of(name)
+    before, called = logits(engine.model), []
+    layout = engine.layout
+    handles = [
+        layer.get_submodule(layout.down).register_forward_hook(lambda *_, number=number: called.append(number))
+        for number, layer in enumerate(engine.layers)
+    ]
+    try:
+        engine.record(PROBE[:1], sums=False)
+        assert called == list(range(LAYERS - 1))
+        engine.record(PROBE[:1])
+        assert called == [*range(LAYERS - 1), *range(LAYERS)]
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert torch.equal(logits(engine.model), before)
+
+
 def test_counts_without_sums_are_kept_as_they_are(tmp_path: Path) -> None:
     counts = engine_of("llama").record(PROBE, sums=False)
     artifacts.write_activations(tmp_path / "counts.safetensors", counts, {})

@@ -157,32 +157,15 @@ class Accumulator:
         return kernel or self.in_torch
 
 
-class Scratch:
-    """Memory for blocks of rows, which serves all layers in turn."""
-
-    def __init__(self, device: torch.device, dtype: torch.dtype, neurons: int) -> None:
-        size = CPU_BLOCK * torch.get_num_threads() if device.type == "cpu" else DEVICE_BLOCK
-        self.block = torch.empty(max(size // neurons, 1), neurons, dtype=dtype, device=device)
-        """`[row, neuron]`."""
-        self.transposed = self.block.T
-        self.ones = torch.ones(len(self.block), dtype=dtype, device=device)
-        self.batch_ones = self.ones
-
-    def ones_for(self, rows: int) -> torch.Tensor:
-        """As many ones as a batch has rows; kept for the next one."""
-        if rows != len(self.batch_ones):
-            self.batch_ones = self.ones.new_ones(rows)
-        return self.batch_ones
-
-
 class TorchAdd:
-    """Counts and sums by torch alone, as products with vectors of ones, which read memory once and faster than sums do.
+    """Counts and sums by torch alone, block by block of rows, so that what is summed and compared stays in the cache.
 
-    Where an operation can be left out it is: for a small model each one costs as much as counting some rows.
+    Comparisons are written as numbers: summing them in a floating-point format is faster than summing truth values.
     """
 
     def __init__(self) -> None:
-        self.scratch: dict[tuple[torch.device, torch.dtype, int], Scratch] = {}
+        self.blocks: dict[tuple[torch.device, torch.dtype, int], torch.Tensor] = {}
+        """Memory for a block of rows, `[row, neuron]`, which serves all layers in turn."""
 
     def __call__(
         self,
@@ -195,14 +178,13 @@ class TorchAdd:
     ) -> None:
         """See `Add`; float32 (float64 for a model in float64) within `EXACT_ROWS` rows."""
         values = values.detach()
-        exact = torch.promote_types(values.dtype, torch.float32)
-        scratch = self._scratch(values, exact)
-        whole = over_zero is None and function == "identity" and values.dtype == exact
+        block = self._block(values)
+        whole = over_zero is None and function == "identity" and values.dtype == block.dtype
         for chunk in values.split(EXACT_ROWS) if len(values) > EXACT_ROWS else (values,):
             if whole:
-                total = torch.mv(chunk.T, scratch.ones_for(len(chunk)))
+                total = chunk.sum(0)
             else:
-                count, total = by_blocks(chunk, function, scratch, over_zero is not None, activation_sum is not None)
+                count, total = by_blocks(chunk, function, block, over_zero is not None, activation_sum is not None)
             if over_zero is not None:
                 over_zero.add_(count.long())
             if activation_sum is not None:
@@ -210,32 +192,30 @@ class TorchAdd:
         if product is not None:
             self(product, "identity", None, product_sum)
 
-    def _scratch(self, values: torch.Tensor, dtype: torch.dtype) -> Scratch:
-        key = values.device, dtype, values.shape[1]
-        if key not in self.scratch:
+    def _block(self, values: torch.Tensor) -> torch.Tensor:
+        device, dtype, neurons = values.device, torch.promote_types(values.dtype, torch.float32), values.shape[1]
+        if (device, dtype, neurons) not in self.blocks:
+            size = CPU_BLOCK * torch.get_num_threads() if device.type == "cpu" else DEVICE_BLOCK
             with torch.inference_mode(False):  # as in `_total`
-                self.scratch[key] = Scratch(*key)
-        return self.scratch[key]
+                block = torch.empty(max(size // neurons, 1), neurons, dtype=dtype, device=device)
+            self.blocks[device, dtype, neurons] = block
+        return self.blocks[device, dtype, neurons]
 
 
 def by_blocks(
-    values: torch.Tensor, function: str, scratch: Scratch, counted: bool, summed: bool
+    values: torch.Tensor, function: str, block: torch.Tensor, counted: bool, summed: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Counts and sums over rows, `[neuron]` each, in the format of the scratch memory; zero where not asked for."""
-    block, transposed, ones = scratch.block, scratch.transposed, scratch.ones
+    """Counts and sums over rows, `[neuron]` each, in the format of the block; zero where not asked for."""
     count = torch.zeros(values.shape[1], dtype=block.dtype, device=block.device)
     total = torch.zeros_like(count)
     for part in values.split(len(block)):
-        if len(part) < len(block):  # the last one
-            block, transposed, ones = block[: len(part)], transposed[:, : len(part)], ones[: len(part)]
-        activation = FUNCTIONS[function](part)
+        activation, room = FUNCTIONS[function](part), block[: len(part)]
         if activation.dtype != block.dtype:
-            activation = block.copy_(activation)
+            activation = room.copy_(activation)
         if summed:
-            total.addmv_(activation.T, ones)
+            total += activation.sum(0)
         if counted:
-            torch.gt(activation, 0, out=block)
-            count.addmv_(transposed, ones)
+            count += torch.gt(activation, 0, out=room).sum(0)
     return count, total
 
 

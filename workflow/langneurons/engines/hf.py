@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from langneurons.engines.completion import check_context, completion, end_tokens
 from langneurons.engines.folding import check_compiled, folded, folds
 from langneurons.engines.hidden import HiddenCapture, compare_hidden, hidden_of, with_hidden
 from langneurons.engines.proof import Capture, compare_with_expectation
-from langneurons.engines.recording import Recorder, SentenceRecorder
+from langneurons.engines.recording import AllRecorded, Recorder, SentenceRecorder
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import Layout, layout_of
 from langneurons.models.loading import load_model, load_tokenizer
@@ -132,7 +132,8 @@ class HfEngine:
 
         def count(batch: torch.Tensor, numbers: list[int]) -> None:
             with recorder.accumulator.all_or_nothing():
-                self.model.base_model(input_ids=batch, use_cache=False)
+                with suppress(AllRecorded):
+                    self.model.base_model(input_ids=batch, use_cache=False)
                 recorder.collect(batch.numel())
 
         with recorder.attached():

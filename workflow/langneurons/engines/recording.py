@@ -20,8 +20,15 @@ from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans, as_float16
 
 
+class AllRecorded(Exception):  # noqa: N818 (no error)
+    """Ends a forward pass of which nothing more is recorded."""
+
+
 class Recorder:
-    """Counts and sums of all layers, by hooks on the modules that the layout names."""
+    """Counts and sums of all layers, by hooks on the modules that the layout names.
+
+    For counts alone a forward pass ends with `AllRecorded` at the last activation: what follows it is not needed.
+    """
 
     def __init__(
         self, modules: list[nn.Module], layout: Layout, shape: tuple[int, int], width: int, sums: bool = True
@@ -45,6 +52,8 @@ class Recorder:
 
     def _activation(self, layer: int, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         self.accumulator.add_activation(layer, output.flatten(0, -2))
+        if not self.sums and layer == len(self.modules) - 1:
+            raise AllRecorded
 
     def _product(self, layer: int, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.accumulator.add_product(layer, inputs[0].flatten(0, -2))
