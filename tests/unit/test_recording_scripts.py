@@ -100,6 +100,24 @@ def test_every_other_window_is_a_half_and_every_fourth_a_quarter(
     assert metadata["text"] == {"language": "de", "split": "train"}
 
 
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_shards_add_up_to_the_whole_file(shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte, metadata included."""
+    windows = np.repeat(np.arange(NEURONS, dtype=np.uint32)[:, None], 5, axis=1)
+    artifacts.write_tokens(tmp_path / "tokens", TokenWindows(windows, {"language": "de", "split": "train"}))
+    record = script("record_activations", FakeEngine(), monkeypatch)
+    common = ["--model", json.dumps(MODEL), "--batch-size", "1", "--tokens", str(tmp_path / "tokens")]
+    record.main([*common, "--output", str(tmp_path / "whole")])
+    parts = [str(tmp_path / f"shard-{shard}") for shard in range(1, shards + 1)]
+    for shard, part in enumerate(parts, 1):
+        record.main([*common, "--shard", str(shard), str(shards), "--output", part])
+    seen = [set(np.flatnonzero(artifacts.read_activations(part)[0].over_zero[0]).tolist()) for part in parts]
+    assert all(seen)
+    assert set.union(*seen) == set(range(NEURONS))
+    record.main([*common, "--shards", *parts, "--output", str(tmp_path / "joined")])
+    assert (tmp_path / "joined").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
 def write_windows(path: Path, language: str, *lengths: int) -> None:
     """One window of sentences of these lengths, whose first token is the length; 11 ends a sentence."""
     tokens = [token for length in lengths for token in [length, *[0] * (length - 2), 11]]

@@ -25,9 +25,12 @@ from langneurons.config import (
     prompt_path,
     selections,
     source_files,
+    tokens,
+    window,
 )
 from langneurons.corpus.prompts import read_prompts
 from langneurons.errors import ConfigError
+from langneurons.neurons.sharding import most, unit
 from langneurons.publications import check_files
 from langneurons.report.references import references
 from langneurons.variants import ANSWERS, BASELINE, PERPLEXITY, Mapping, describe_all, jobs, needing_sums, perturbations
@@ -256,7 +259,21 @@ def _check_model(config: Mapping, name: str) -> None:
         return
     for language in [*config["run"]["languages"], *config["models"][name].get("languages", [])]:
         _check_language(config, language)
+    _check_shards(config, name)
     model_files(config, name)
+
+
+def _check_shards(config: Mapping, name: str) -> None:
+    shards, settings = config["recording"]["shards"], config["models"][name]
+    size = unit(settings["engine"], settings["batch_size"])
+    for language in config["run"]["languages"] if shards > 1 else []:
+        windows = tokens(config, language)[config["recording"]["split"]] // window(config, name)
+        if shards > most(windows, size):
+            raise ConfigError(
+                f"config key 'recording.shards' is {shards}, but the {windows:,} windows of language '{language}' for the "
+                f"model '{name}' can be shared by at most {most(windows, size)}: a shard has {size} or more, since it "
+                f"ends where batches end. Lower it, or 'models.{name}.batch_size' (now {settings['batch_size']})."
+            )
 
 
 def _check_language(config: Mapping, language: str) -> None:

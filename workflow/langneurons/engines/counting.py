@@ -29,6 +29,9 @@ CPU_BLOCK = 2**17
 """Numbers per thread that stay in a processor's cache while they are summed and counted."""
 DEVICE_BLOCK = 2**24
 """Numbers that are counted at a time on other devices, where Triton is missing."""
+SUM_STEPS = 2**20
+"""Sums of a batch are rounded to multiples of 1/SUM_STEPS: float64 adds those without rounding, in any order and
+grouping, up to 2**53 / SUM_STEPS (8.6e9). So the shards of a recording add up to the very sums of the whole."""
 
 
 class Add(Protocol):
@@ -51,7 +54,7 @@ class Accumulator:
     """Counts and sums of `layers` x `neurons`, in place, batch after batch.
 
     Adding waits for no device, and memory does not grow with the number of tokens. A batch may come in several parts,
-    as long as the rows of every layer add up to its tokens.
+    as long as the rows of every layer add up to its tokens; what it adds is kept apart until it ends.
     """
 
     def __init__(self, shape: tuple[int, int], width: int, *, gated: bool, sums: bool = True) -> None:
@@ -68,6 +71,8 @@ class Accumulator:
             ]
             for name, length in lengths.items()
         }
+        self.batch = {name: [total.clone() for total in totals] for name, totals in self.totals.items()}
+        """The part of the batch that has not ended."""
         self.rows = {name: [0] * layers for name in lengths}
         self.in_torch = TorchAdd()
 
@@ -79,11 +84,11 @@ class Accumulator:
         `product`, `[token, neuron]`, is the input of the down projection of gated FFNs, if it is at hand; else it comes
         by `add_product`. It is left out without sums, and in plain FFNs, where it is the activation.
         """
-        over_zero = self._total("over_zero", layer, values)
-        activation_sum = self._total("activation_sum", layer, values) if self.sums else None
+        over_zero = self._place("over_zero", layer, values)
+        activation_sum = self._place("activation_sum", layer, values) if self.sums else None
         if not (self.sums and self.gated):
             product = None
-        product_sum = None if product is None else self._total("product_sum", layer, product)
+        product_sum = None if product is None else self._place("product_sum", layer, product)
         if product is not None and len(product) != len(values):
             raise EngineError(f"layer {layer} has {len(values)} activations, but {len(product)} products")
         self._adder(values)(values, function, over_zero, activation_sum, product, product_sum)
@@ -91,18 +96,18 @@ class Accumulator:
     def add_product(self, layer: int, product: torch.Tensor) -> None:
         """Sum the input of the down projection, `[token, neuron]`, where it comes apart from the activation."""
         if self.sums and self.gated:
-            total = self._total("product_sum", layer, product)
+            total = self._place("product_sum", layer, product)
             self._adder(product)(product, "identity", None, total)
 
     def add_hidden(self, layer: int, *parts: torch.Tensor) -> None:
         """Sum the hidden state after a layer, `[token, d_model]`, which is the sum of the parts."""
         if self.sums:
-            total = self._total("hidden_sum", layer, *parts)
+            total = self._place("hidden_sum", layer, *parts)
             for part in parts:
                 self._adder(part)(part, "identity", None, total)
 
     def end_batch(self, tokens: int) -> None:
-        """Check that every layer left one row per token since the last call.
+        """Add the batch to the totals, once it is sure that every layer left one row per token.
 
         Raises:
             EngineError: naming the first layer that did not.
@@ -114,20 +119,31 @@ class Accumulator:
                         f"layer {layer} was not recorded as it should be: {seen} rows of {name} for {tokens} tokens. "
                         "The model did not call the modules that its layout names, or not once per token."
                     )
-            rows[:] = [0] * len(rows)
+        for name in self.batch:
+            for totals, batch in self._by_device(name):
+                if name != "over_zero":
+                    torch._foreach_mul_(batch, SUM_STEPS)
+                    torch._foreach_round_(batch)
+                    torch._foreach_div_(batch, SUM_STEPS)
+                torch._foreach_add_(totals, batch)
         self.tokens += tokens
+        self.discard_batch()
+
+    def discard_batch(self) -> None:
+        """Forget what was added since the last batch ended."""
+        for name, rows in self.rows.items():
+            for _, batch in self._by_device(name):
+                torch._foreach_zero_(batch)
+            rows[:] = [0] * len(rows)
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Take back what was added within the block if it ends with an error, such as a batch that needs too much
-        memory and is begun anew."""
-        with torch.inference_mode(False):  # as in `_total`
-            totals = {name: [total.clone() for total in kept] for name, kept in self.totals.items()}
-        rows = {name: list(kept) for name, kept in self.rows.items()}
+        """Discard the batch if the block ends with an error, such as one that needs too much memory and is begun
+        anew."""
         try:
             yield
         except BaseException:
-            self.totals, self.rows = totals, rows
+            self.discard_batch()
             raise
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -138,19 +154,29 @@ class Accumulator:
             found["product_sum"] = found["activation_sum"]
         return found
 
-    def _total(self, name: str, layer: int, *parts: torch.Tensor) -> torch.Tensor:
+    def _by_device(self, name: str) -> list[tuple[list[torch.Tensor], list[torch.Tensor]]]:
+        """Totals and the batch of all layers, device by device: one operation then serves many layers."""
+        found: dict[torch.device, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+        for total, batch in zip(self.totals[name], self.batch[name], strict=True):
+            totals, batches = found.setdefault(total.device, ([], []))
+            totals.append(total)
+            batches.append(batch)
+        return list(found.values())
+
+    def _place(self, name: str, layer: int, *parts: torch.Tensor) -> torch.Tensor:
         """Where to add parts of one kind: on their device. Their rows are counted once."""
-        total = self.totals[name][layer]
+        place = self.batch[name][layer]
         for part in parts:
-            if part.shape != (len(parts[0]), len(total)):
+            if part.shape != (len(parts[0]), len(place)):
                 raise EngineError(
-                    f"layer {layer} has {name} of the shape {tuple(part.shape)}, not [{len(parts[0])}, {len(total)}]"
+                    f"layer {layer} has {name} of the shape {tuple(part.shape)}, not [{len(parts[0])}, {len(place)}]"
                 )
         self.rows[name][layer] += len(parts[0])
-        if total.device != parts[0].device:
+        if place.device != parts[0].device:
             with torch.inference_mode(False):  # else nothing could be added outside of inference mode any more
-                total = self.totals[name][layer] = total.to(parts[0].device)
-        return total
+                for kept in (self.totals, self.batch):
+                    kept[name][layer] = kept[name][layer].to(parts[0].device)
+        return self.batch[name][layer]
 
     def _adder(self, values: torch.Tensor) -> Add:
         kernel = fused() if values.is_cuda and values.dtype != torch.float64 else None
@@ -196,7 +222,7 @@ class TorchAdd:
         device, dtype, neurons = values.device, torch.promote_types(values.dtype, torch.float32), values.shape[1]
         if (device, dtype, neurons) not in self.blocks:
             size = CPU_BLOCK * torch.get_num_threads() if device.type == "cpu" else DEVICE_BLOCK
-            with torch.inference_mode(False):  # as in `_total`
+            with torch.inference_mode(False):  # as in `_place`
                 block = torch.empty(max(size // neurons, 1), neurons, dtype=dtype, device=device)
             self.blocks[device, dtype, neurons] = block
         return self.blocks[device, dtype, neurons]

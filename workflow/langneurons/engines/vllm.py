@@ -31,6 +31,7 @@ from langneurons.models.layouts import supported_architecture, vllm_layout_of
 from langneurons.models.loading import check_model, load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans, as_float16
+from langneurons.neurons.sharding import TOGETHER
 from langneurons.progress import progress
 
 WORKER = "langneurons.engines.vllm_worker.NeuronWorker"
@@ -38,7 +39,7 @@ LONGEST = 8192
 """Tokens of the longest text by default, where the model's context is longer: memory is kept for one such text."""
 BATCHED = 8192
 """Tokens that are read at a time, where the size of windows does not say it."""
-GROUP = 16
+GROUP = TOGETHER["vllm"]
 """Batches that are sent to vLLM at a time."""
 
 
