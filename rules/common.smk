@@ -1,24 +1,31 @@
 """Validation of the config, and the few functions that rules share. No other rule file defines functions."""
 
 import functools
+import hashlib
 import re
 import shlex
+import shutil
+import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
+from snakemake.iocontainers import Wildcards
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'workflow'))}; ")
 
 from langneurons import config as experiment
-from langneurons import variants
+from langneurons import cost, formats, variants
 from langneurons.errors import UserError
 from langneurons.validation import validate
 
 try:
     config.update(validate(config))
+    formats.check("results")
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -29,6 +36,7 @@ EDITS = [name for name in PERTURBATIONS if name != variants.BASELINE]
 READ = variants.perturbations(config, variants.PERPLEXITY)
 SELECTIONS = variants.run_selections(config)
 RELEVANCE = config["metrics"]["relevance"] or {"gpus": 0, "threads": 1, "batch_size": 1}
+LONGEST_PARAMETER = 16_000  # characters; Linux allows 131,072 for a whole command
 CONTENTS = {model: experiment.contents(config, model) for model in config["models"]}
 
 
@@ -63,6 +71,14 @@ wildcard_constraints:
 # Models that run here, and models of which there are only the files that others published.
 OWN = one_of(experiment.own_models(config))
 PUBLISHED = one_of(experiment.published_models(config))
+
+
+def own_models():
+    """
+    The run's own models, each as wildcards of its own: rules that make many files are written for one model. Snakemake finds
+    the rule of a file by what comes before its first wildcard, and would else compare every file with all of them.
+    """
+    return [Wildcards(fromdict={"model": model}) for model in MODELS if model in experiment.own_models(config)]
 
 
 localrules:
@@ -148,6 +164,7 @@ ENGINE_CODE = code(
     "models/loading.py",
     "neurons/counting.py",
     "neurons/sentences.py",
+    "neurons/sharding.py",
 )
 HF_CODE = code("engines/batching.py", "engines/hf.py", "engines/recording.py")
 VLLM_CODE = code("engines/shards.py", "engines/vllm.py", "engines/vllm_worker.py")
@@ -240,6 +257,35 @@ def recordings(model):
     return expand("results/{model}/activations/{language}.safetensors", model=model, language=languages)
 
 
+def finished(path):
+    """What snakemake noted of the job that made a file; None if it is not there, or nothing was noted."""
+    return workflow.persistence.metadata(IOFile(path)) if Path(path).exists() else None
+
+
+def shards_of(wildcards):
+    """
+    The shards of a recording; none if one job records all of it. A finished recording keeps the number that it was made
+    with, so that changing `recording.shards` reruns nothing; one that is made anew for another model or amount of text does
+    not.
+    """
+    folder = f"results/{wildcards.model}/activations"
+    number = config["recording"]["shards"]
+    wanted = [f"{folder}/shards/{wildcards.language}.{shard}-of-{number}.safetensors" for shard in range(1, number + 1)]
+    split = config["recording"]["split"]
+    tokens = finished(f"results/{wildcards.model}/tokens/{wildcards.language}.{split}.safetensors")
+    recording = finished(f"{folder}/{wildcards.language}.safetensors")
+    budgets = experiment.canonical(experiment.tokens(config, wildcards.language))
+    if recording and tokens and repr(engine_params(wildcards)) in recording.params and repr(budgets) in tokens.params:
+        return [path for path in recording.input if path.startswith(f"{folder}/shards/")]
+    return wanted if number > 1 else []
+
+
+def recording_gpus(wildcards):
+    """GPUs of a job that records; adding up shards needs none."""
+    adds_up = not hasattr(wildcards, "shard") and shards_of(wildcards)
+    return 0 if adds_up else config["models"][wildcards.model]["gpus"]
+
+
 def sentences_of(model, selection):
     """The recorded sentences that a selection needs, by language; none for a method that needs only counts and sums."""
     needed = SELECTIONS[selection]["method"] in variants.SENTENCE_METHODS
@@ -266,11 +312,6 @@ def engine_params(wildcards):
     return experiment.canonical(experiment.engine_settings(config, wildcards.model))
 
 
-def measuring_params(wildcards):
-    """The same for perplexity and answers."""
-    return experiment.canonical(experiment.measuring_settings(config, wildcards.model))
-
-
 def engine_code(wildcards):
     """The modules of a model's engine, beside those of all."""
     return ENGINES[config["models"][wildcards.model]["engine"]]
@@ -282,10 +323,98 @@ def engine_environment(wildcards):
 
 
 def constant(value):
-    """Sorted JSON as a parameter. A function, since snakemake would read braces in a string as wildcards."""
-    return lambda wildcards: experiment.canonical(value)
+    """
+    Sorted JSON as a parameter. A function, since snakemake would read braces in a string as wildcards. What would not fit into
+    a command line, as with a hundred languages, is put into a file whose name follows from its content.
+    """
+    text = experiment.canonical(value)
+    if len(text) > LONGEST_PARAMETER:
+        path = Path(".snakemake", "langneurons", f"{hashlib.sha256(text.encode()).hexdigest()}.json")
+        text = f"@{path}"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(experiment.canonical(value), encoding="utf-8")
+    return lambda wildcards: text
 
 
 def machine(key):
     """What a model's jobs need of the machine. As resources these values rerun nothing when they change."""
     return lambda wildcards: config["models"][wildcards.model][key]
+
+
+# -- what SLURM is asked for. On one machine nobody limits these resources; nowhere do they rerun anything ---------------
+
+
+@functools.cache
+def request(model, stage):
+    """Minutes and memory (MB) of a stage of one model, from its size and the config; without a model, of the largest."""
+    if stage == "relevance":  # nothing is known of a model that scores answers
+        return cost.Request(minutes=120, memory_mb=32_000)
+    return or_workflow_error(cost.request, config, model, stage)
+
+
+def site(name, **job):
+    """What the cluster's profile says for a job under a name of its default-resources; None where it says nothing."""
+    given = (workflow.resource_settings.default_resources or {}).get(name)
+    return given and given.evaluate(**job).value
+
+
+def cluster(stage, gpus=None, model=None):
+    """
+    What jobs ask a cluster for. Memory and time, and more of both at every attempt, since a job that had too little is tried
+    again. Rules that can use GPUs say how many; with GPUs jobs go where the profile's `gpu_` keys say, without where all
+    others go. Rules of one model name it; for others the wildcards do.
+    """
+
+    def needs(wildcards):
+        return request((model or wildcards).get("model"), stage)
+
+    def placed(key, of_gpus):
+        """A resource that a job with GPUs takes from another key."""
+        return lambda wildcards, **job: site(of_gpus if gpus(model or wildcards) else key, wildcards=wildcards, **job)
+
+    def gres(wildcards, **job):
+        """SLURM's words for the GPUs: `gpu` or `gpu:<type>` of the profile, and how many."""
+        words = site("gpu_gres", wildcards=wildcards, **job)
+        number = gpus(model or wildcards)
+        return f"{words}:{number}" if words and number else None
+
+    def gpu_type(wildcards, **job):
+        """The type in these words. SLURM wants it in both places: --gres=gpu:a100:2 --gpus=a100:2."""
+        return (gres(wildcards, **job) or "").removeprefix("gpu:").rpartition(":")[0] or None
+
+    asked = {
+        "mem_mb": lambda wildcards, attempt: needs(wildcards).memory_mb * attempt,
+        "runtime": lambda wildcards, attempt: needs(wildcards).minutes * attempt,
+    }
+    if gpus is not None:
+        asked["slurm_partition"] = placed("slurm_partition", "gpu_partition")
+        asked["constraint"] = placed("constraint", "gpu_constraint")
+        asked |= {"gres": gres, "gpu_model": gpu_type}
+    return asked
+
+
+def check_slurm():
+    """Refuse to submit jobs where SLURM is not, or to partitions that it does not have. Dry runs need neither."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    if not shutil.which("sbatch"):
+        raise WorkflowError(
+            "SLURM is not installed here: there is no sbatch on the PATH. Run on a login node of the cluster, or leave out "
+            "--workflow-profile profiles/slurm."
+        )
+    asked = subprocess.run(["sinfo", "-h", "-o", "%R"], text=True, capture_output=True)
+    if asked.returncode:
+        raise WorkflowError(
+            f"SLURM does not answer (sinfo: {asked.stderr.strip()}). Try again once `sinfo` works here."
+        )
+    there = sorted(set(asked.stdout.split()))
+    for job in workflow.dag.needrun_jobs():
+        chosen = job.resources.get("slurm_partition")
+        for name in [] if job.is_local else str(chosen or "").split(","):
+            if name and name not in there:
+                key = "gpu_partition" if job.resources.get("gpu") else "slurm_partition"
+                raise WorkflowError(
+                    f"SLURM has no partition '{name}', which rule {job.rule.name} asks for. Set '{key}' in "
+                    f"profiles/slurm/config.yaml to one of: {', '.join(there)}."
+                )

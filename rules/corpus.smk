@@ -29,6 +29,8 @@ rule tokenize_corpus:
         model=OWN,
     conda:
         "../envs/hf.yaml"
+    resources:
+        **cluster("tokens"),
     params:
         model=lambda wildcards: experiment.canonical(experiment.tokenizer_settings(config, wildcards.model)),
         source=lambda wildcards: experiment.canonical(experiment.corpus(config, wildcards.language)),

@@ -25,6 +25,8 @@ rule test_effects:
         "results/timings/test_effects/{model}.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
     params:
         measured=lambda wildcards: " ".join(
             f"--{Path(path).stem} {shlex.quote(path)}"
@@ -64,6 +66,8 @@ rule test_stability:
         model=OWN,
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("neurons"),
     params:
         top_rate=config["identification"]["top_rate"],
         activation_percentile=config["identification"]["activation_percentile"],

@@ -10,59 +10,58 @@ OUTPUTS: results/<model>/generations/<perturbation>/<language>.jsonl, one answer
     results/<model>/metrics/relevance.parquet, where the config names a model that judges answers.
 """
 
-# One job per perturbation family, as for perplexity.
-for job in variants.jobs(config, variants.ANSWERS):
+# One job per model and perturbation family, as for perplexity.
+for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
 
     rule:
         """
         Prove that each perturbation of a family takes effect, then answer every language's questions under it.
         """
         name:
-            f"generate_text_{job.identifier}"
+            f"generate_text_{job.identifier}_of_{variants.identifier(one.model)}"
         input:
             interventions=expand(
-                "results/{{model}}/perturbations/{perturbation}.parquet",
+                f"results/{one.model}/perturbations/{{perturbation}}.parquet",
                 perturbation=job.edits,
             ),
             tokens=expand(
-                "results/{{model}}/tokens/{language}.{split}.safetensors",
+                f"results/{one.model}/tokens/{{language}}.{{split}}.safetensors",
                 language=LANGUAGES,
                 split=config["perplexity"]["split"],
             ),
             prompts=prompt_files(),
-            model=model_files,
+            model=model_files(one),
             script=script("generate_text"),
             code=ENGINE_CODE + code("corpus/prompts.py"),
-            engine=engine_code,
+            engine=engine_code(one),
         output:
             answers=expand(
-                "results/{{model}}/generations/{perturbation}/{language}.jsonl",
+                f"results/{one.model}/generations/{{perturbation}}/{{language}}.jsonl",
                 perturbation=job.members,
                 language=LANGUAGES,
             ),
             effects=expand(
-                "results/{{model}}/effects/{perturbation}.json",
+                f"results/{one.model}/effects/{{perturbation}}.json",
                 perturbation=[name for name in job.edits if name not in READ],
             ),
         log:
-            f"results/logs/generate_text/{{model}}.{job.name}.log",
+            f"results/logs/generate_text/{one.model}.{job.name}.log",
         benchmark:
-            f"results/timings/generate_text/{{model}}.{job.name}.tsv"
-        wildcard_constraints:
-            model=OWN,
+            f"results/timings/generate_text/{one.model}.{job.name}.tsv"
         conda:
-            engine_environment
-        threads: machine("threads")
+            engine_environment(one)
+        threads: machine("threads")(one)
         resources:
-            gpu=machine("gpus"),
-            batch_size=machine("generation_batch_size"),
+            **cluster("answers", machine("gpus"), one),
+            gpu=machine("gpus")(one),
+            batch_size=machine("generation_batch_size")(one),
         params:
-            model=measuring_params,
+            model=constant(experiment.measuring_settings(config, one.model)),
             languages=LANGUAGES,
             settings=constant(experiment.generation_settings(config)),
             seed=config["seed"],
         message:
-            f"Answer the questions in {', '.join(LANGUAGES)} with {{wildcards.model}}: {job.name}."
+            f"Answer the questions in {', '.join(LANGUAGES)} with {one.model}: {job.name}."
         shell:
             r"""
             HF_HUB_OFFLINE=1 python {input.script:q} \
@@ -101,6 +100,8 @@ rule score_text:
         "results/timings/score_text/{model}.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
     params:
         perturbations=lambda wildcards: CONTENTS[wildcards.model]["answered"],
         languages=LANGUAGES,
@@ -114,7 +115,7 @@ rule score_text:
         python {input.script:q} \
             --perturbations {params.perturbations:q} \
             --languages {params.languages:q} \
-            --generations {input.generations:q} \
+            --generations results/{wildcards.model}/generations \
             --stop-words {params.stop_words:q} \
             --identifiers {params.identifiers:q} \
             --threshold {params.threshold} \
@@ -144,6 +145,7 @@ rule score_relevance:
         "../envs/hf.yaml"
     threads: RELEVANCE["threads"]
     resources:
+        **cluster("relevance", lambda wildcards: RELEVANCE["gpus"]),
         gpu=RELEVANCE["gpus"],
         batch_size=RELEVANCE["batch_size"],
     params:

@@ -28,6 +28,8 @@ rule train_demo_model:
     conda:
         "../envs/hf.yaml"
     threads: machine("threads")
+    resources:
+        **cluster("training"),
     params:
         settings=lambda wildcards: experiment.canonical(experiment.training_settings(config, wildcards.model)),
         sources=lambda wildcards: experiment.canonical(experiment.training_sources(config, wildcards.model)),

@@ -38,6 +38,8 @@ rule identify_neurons:
         method=one_of(SELECTIONS),
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("neurons"),
     params:
         method=lambda wildcards: SELECTIONS[wildcards.method]["method"],
         top_rate=lambda wildcards: SELECTIONS[wildcards.method]["top_rate"],
@@ -81,6 +83,8 @@ rule export_neurons:
         method=one_of([*SELECTIONS, experiment.PUBLISHED]),
     conda:
         "../envs/hf.yaml"
+    resources:
+        **cluster("neurons"),
     params:
         languages=lambda wildcards: languages_of(wildcards.model, wildcards.method),
     message:

@@ -7,8 +7,8 @@ OUTPUTS: results/<model>/perplexity/<perturbation>/<language>.parquet, one row p
     results/<model>/metrics/perplexity.parquet, all windows together.
 """
 
-# One job per perturbation family: the model is loaded once, and what goes stale together is computed together.
-for job in variants.jobs(config, variants.PERPLEXITY):
+# One job per model and perturbation family: the model is loaded once, and what goes stale together is computed together.
+for one, job in product(own_models(), variants.jobs(config, variants.PERPLEXITY)):
 
     rule:
         """
@@ -16,44 +16,43 @@ for job in variants.jobs(config, variants.PERPLEXITY):
         the negative log-likelihood of each window.
         """
         name:
-            f"measure_perplexity_{job.identifier}"
+            f"measure_perplexity_{job.identifier}_of_{variants.identifier(one.model)}"
         input:
             interventions=expand(
-                "results/{{model}}/perturbations/{perturbation}.parquet",
+                f"results/{one.model}/perturbations/{{perturbation}}.parquet",
                 perturbation=job.edits,
             ),
             tokens=expand(
-                "results/{{model}}/tokens/{language}.{split}.safetensors",
+                f"results/{one.model}/tokens/{{language}}.{{split}}.safetensors",
                 language=LANGUAGES,
                 split=config["perplexity"]["split"],
             ),
-            model=model_files,
+            model=model_files(one),
             script=script("measure_perplexity"),
             code=ENGINE_CODE,
-            engine=engine_code,
+            engine=engine_code(one),
         output:
             windows=expand(
-                "results/{{model}}/perplexity/{perturbation}/{language}.parquet",
+                f"results/{one.model}/perplexity/{{perturbation}}/{{language}}.parquet",
                 perturbation=job.members,
                 language=LANGUAGES,
             ),
-            effects=expand("results/{{model}}/effects/{perturbation}.json", perturbation=job.edits),
+            effects=expand(f"results/{one.model}/effects/{{perturbation}}.json", perturbation=job.edits),
         log:
-            f"results/logs/measure_perplexity/{{model}}.{job.name}.log",
+            f"results/logs/measure_perplexity/{one.model}.{job.name}.log",
         benchmark:
-            f"results/timings/measure_perplexity/{{model}}.{job.name}.tsv"
-        wildcard_constraints:
-            model=OWN,
+            f"results/timings/measure_perplexity/{one.model}.{job.name}.tsv"
         conda:
-            engine_environment
-        threads: machine("threads")
+            engine_environment(one)
+        threads: machine("threads")(one)
         resources:
-            gpu=machine("gpus"),
-            batch_size=machine("batch_size"),
+            **cluster("perplexity", machine("gpus"), one),
+            gpu=machine("gpus")(one),
+            batch_size=machine("batch_size")(one),
         params:
-            model=measuring_params,
+            model=constant(experiment.measuring_settings(config, one.model)),
         message:
-            f"Measure the perplexity of {{wildcards.model}} on {', '.join(LANGUAGES)}: {job.name}."
+            f"Measure the perplexity of {one.model} on {', '.join(LANGUAGES)}: {job.name}."
         shell:
             r"""
             HF_HUB_OFFLINE=1 python {input.script:q} \
@@ -86,6 +85,8 @@ rule score_perplexity:
         model=OWN,
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
     params:
         perturbations=READ,
         languages=LANGUAGES,
@@ -96,7 +97,7 @@ rule score_perplexity:
         python {input.script:q} \
             --perturbations {params.perturbations:q} \
             --languages {params.languages:q} \
-            --windows {input.windows:q} \
+            --windows results/{wildcards.model}/perplexity \
             --output {output:q} \
             2>&1 | tee {log:q}
         """

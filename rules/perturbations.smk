@@ -6,8 +6,8 @@ REQUIRED INPUTS: results/<model>/neurons/<method>.parquet; for steering and for 
 OUTPUTS: results/<model>/perturbations/<perturbation>.parquet. The baseline `none` has no file.
 """
 
-# One job per family: a variant of the config with all values of its sweep.
-for family, members in variants.families(config).items():
+# One job per model and family: a variant of the config with all values of its sweep.
+for one, (family, members) in product(own_models(), variants.families(config).items()):
 
     rule:
         """
@@ -17,38 +17,36 @@ for family, members in variants.families(config).items():
         language's mean hidden state minus that of the others.
         """
         name:
-            f"plan_{variants.identifier(family)}"
+            f"plan_{variants.identifier(family)}_of_{variants.identifier(one.model)}"
         input:
             neurons=expand(
-                "results/{{model}}/neurons/{selection}.parquet",
+                f"results/{one.model}/neurons/{{selection}}.parquet",
                 selection=variants.plan_selections(config, family),
             ),
             activations=expand(
-                "results/{{model}}/activations/{language}.safetensors",
+                f"results/{one.model}/activations/{{language}}.safetensors",
                 language=LANGUAGES if variants.plan_needs_activations(config, family) else [],
             ),
             script=script("plan_perturbations"),
             code=code("interventions.py", "planning.py", "neurons/controls.py", "neurons/counting.py"),
         output:
             expand(
-                "results/{{model}}/perturbations/{perturbation}.parquet",
+                f"results/{one.model}/perturbations/{{perturbation}}.parquet",
                 perturbation=[name for variant in members for name in variants.member_ids(config, variant)],
             ),
         log:
-            f"results/logs/plan_perturbations/{{model}}.{family}.log",
+            f"results/logs/plan_perturbations/{one.model}.{family}.log",
         benchmark:
-            f"results/timings/plan_perturbations/{{model}}.{family}.tsv"
-        wildcard_constraints:
-            model=OWN,
+            f"results/timings/plan_perturbations/{one.model}.{family}.tsv"
         conda:
             "../envs/analysis.yaml"
+        resources:
+            **cluster("neurons", model=one),
         params:
-            members=lambda wildcards, family=family: experiment.canonical(
-                variants.plans(config, family, wildcards.model)
-            ),
+            members=constant(variants.plans(config, family, one.model)),
             seed=config["seed"],
         message:
-            f"Plan the perturbations '{family}' of {{wildcards.model}}."
+            f"Plan the perturbations '{family}' of {one.model}."
         shell:
             r"""
             python {input.script:q} \

@@ -61,6 +61,8 @@ rule import_activations:
         model=PUBLISHED,
     conda:
         "../envs/hf.yaml"
+    resources:
+        **cluster("analysis"),
     params:
         languages=LANGUAGES,
         shape=lambda wildcards: published_shape(wildcards.model),
@@ -101,6 +103,8 @@ rule import_neurons:
         model=PUBLISHED,
     conda:
         "../envs/hf.yaml"
+    resources:
+        **cluster("analysis"),
     params:
         languages=lambda wildcards: config["models"][wildcards.model]["masks"]["languages"],
         shape=lambda wildcards: published_shape(wildcards.model),
@@ -144,6 +148,8 @@ for model in [name for name in MODELS if CONTENTS[name]["published"] and CONTENT
             f"results/timings/import_generations/{model}.tsv"
         conda:
             "../envs/analysis.yaml"
+        resources:
+            **cluster("analysis"),
         params:
             perturbations=CONTENTS[model]["answered"],
             languages=LANGUAGES,

@@ -78,6 +78,8 @@ rule make_tables:
         "results/timings/make_tables.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
     params:
         models=MODELS,
         languages=LANGUAGES,
@@ -155,6 +157,8 @@ rule plot_figures:
         "results/timings/plot_figures/{model}.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
     params:
         languages=LANGUAGES,
     message:
@@ -214,6 +218,8 @@ rule render_report:
         "results/timings/render_report.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
     params:
         config=constant(experiment.reported(config)),
     message:

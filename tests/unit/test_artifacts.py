@@ -20,6 +20,7 @@ from langneurons.corpus.windows import TokenWindows
 from langneurons.interventions import Intervention, deactivate, shift
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans
+from langneurons.writing import WriteError
 
 Read = Callable[[Path], Any]
 
@@ -561,7 +562,7 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_failing_write_leaves_nothing(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         fill_the_disk(patch)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(WriteError, match=f"{example.name}: cannot be written .No space left"):
             example.write(tmp_path / "new" / example.name)
     assert list((tmp_path / "new").iterdir()) == []
 
@@ -575,7 +576,7 @@ def test_a_failing_write_keeps_the_old_content(
     old = path.read_bytes()
     with monkeypatch.context() as patch:
         fill_the_disk(patch)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(WriteError, match=f"{example.name}: cannot be written .No space left"):
             example.write(path)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
@@ -591,28 +592,82 @@ def test_what_is_no_json_is_refused_before_anything_is_written(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_atomic_renames_only_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "file.txt"
-    with artifacts.atomic(path) as temporary:
-        temporary.write_text("new", encoding="utf-8")
-        assert temporary.parent == path.parent  # a rename across file systems would not be atomic
-        assert temporary.name.startswith(".")
-        assert not path.exists()
-    assert path.read_text(encoding="utf-8") == "new"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_atomic_removes_its_file_on_an_interrupt(tmp_path: Path) -> None:
-    def interrupted() -> None:
-        with artifacts.atomic(tmp_path / "file.txt") as temporary:
-            temporary.write_text("half", encoding="utf-8")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
     artifacts.write_text(tmp_path / "x.txt", "ğ\nü\n")
     assert (tmp_path / "x.txt").read_bytes() == "ğ\nü\n".encode()
+
+
+# -- all files of a results folder -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """One file of each kind, where the workflow would write it, and files of other formats where they belong."""
+    for example in EXAMPLES.values():
+        example.write(tmp_path / "results" / "model" / example.kind / example.name)
+    artifacts.write_records(tmp_path / "results" / "model" / "audit.json", "audit", RECORDS)
+    others = ("model/model/config.json", "tables/x.json", "logs/a/x.json", "model/published/masks.json")
+    others += ("formats.json", "model/tokens/.part.json", ".cache/x.json", "model/neurons/lape.csv")
+    for name in others:
+        path = tmp_path / "results" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of another program")
+    return tmp_path / "results"
+
+
+def test_all_files_of_a_folder_are_checked_and_no_others(results: Path) -> None:
+    names = {str(path.relative_to(results / "model")) for path in artifacts.find_artifacts(results)}
+    assert names == {f"{example.kind}/{example.name}" for example in EXAMPLES.values()} | {"audit.json"}
+    assert artifacts.verify_all(results) == (len(EXAMPLES) + 1, {})
+    assert artifacts.verify_all(results / "nowhere") == (0, {})
+
+
+@every_kind
+def test_a_flipped_bit_is_found_by_the_checksum(example: Example, results: Path) -> None:
+    """Of a hundred places, one bit each: found, or harmless as when the file is read by its job."""
+    path = results / "model" / example.kind / example.name
+    good = path.read_bytes()
+    expected = content(example.read(path))
+    found = 0
+    for position in range(0, len(good), max(1, len(good) // 100)):
+        bad = bytearray(good)
+        bad[position] ^= 4
+        path.write_bytes(bad)
+        _, faults = artifacts.verify_all(path.parents[1])
+        found += len(faults)
+        assert all(fault.reason for fault in faults.values())
+        assert faults or content(example.read(path)) == expected
+    assert found > 0
+
+
+@every_kind
+def test_a_cut_file_is_found(example: Example, results: Path) -> None:
+    path = results / "model" / example.kind / example.name
+    good = path.read_bytes()
+    for length in (0, 1, len(good) // 2, len(good) - 2):
+        path.write_bytes(good[:length])
+        _, faults = artifacts.verify_all(results)
+        assert list(faults) == [path]
+        assert (
+            "is damaged, or no file of this workflow (" in faults[path].reason
+            or "another program" in faults[path].reason
+        )
+
+
+@every_kind
+def test_files_of_another_version_are_found(example: Example, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = artifacts.VERSIONS[example.kind]
+    monkeypatch.setitem(artifacts.VERSIONS, example.kind, version + 1)
+    _, faults = artifacts.verify_all(results)
+    assert {path: fault.reason for path, fault in faults.items()} == {
+        results
+        / "model"
+        / example.kind
+        / example.name: f"has the format {example.kind}-{version}, but this version of "
+        f"langneurons reads {example.kind}-{version + 1}"
+    }
+    monkeypatch.delitem(artifacts.VERSIONS, example.kind)
+    _, faults = artifacts.verify_all(results)
+    assert [fault.reason for fault in faults.values()] == [
+        f"has the format {example.kind}, which this version of langneurons does not know"
+    ]

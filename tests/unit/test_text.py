@@ -338,29 +338,28 @@ def test_no_outputs() -> None:
 
 
 @pytest.fixture
-def generations(tmp_path: Path) -> list[str]:
-    """Files of two answers each, for two perturbations and two languages."""
-    paths = []
+def generations(tmp_path: Path) -> Path:
+    """The folder of files of two answers each, for two perturbations and two languages."""
+    folder = tmp_path / "generations"
     for perturbation in ("none", "off"):
         for language, text in (("en", ENGLISH), ("tr", TURKISH)):
             about = {"split": "test", "input": QUESTION, "output_tokens": 9, "finish_reason": "stop"}
             records = [about | {"id": f"{language}-1", "output": text}, about | {"id": f"{language}-2", "output": ""}]
-            paths.append(str(tmp_path / f"{perturbation}-{language}.jsonl"))
-            artifacts.write_records(paths[-1], "generations", records)
-    return paths
+            artifacts.write_records(folder / perturbation / f"{language}.jsonl", "generations", records)
+    return folder
 
 
-def score(folder: Path, generations: list[str], *options: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def score(folder: Path, generations: Path, *options: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run the script: the measures and the matrix."""
     from scripts import score_text
 
     files = [str(folder / "text.parquet"), str(folder / "stop-words.parquet")]
-    run = ["--perturbations", "none", "off", "--languages", "en", "tr", "--generations", *generations]
+    run = ["--perturbations", "none", "off", "--languages", "en", "tr", "--generations", str(generations)]
     score_text.main([*run, *options, "--output", files[0], "--output-matrix", files[1]])
     return artifacts.read_table(files[0], "text-metrics")[0], artifacts.read_table(files[1], "stop-words")[0]
 
 
-def test_script(tmp_path: Path, generations: list[str]) -> None:
+def test_script(tmp_path: Path, generations: Path) -> None:
     measured, matrix = score(tmp_path, generations)
     assert measured[["perturbation", "language", "output_language"]].drop_duplicates().to_numpy().tolist() == [
         [perturbation, language, found]
@@ -375,7 +374,7 @@ def test_script(tmp_path: Path, generations: list[str]) -> None:
     pd.testing.assert_frame_equal(matrix, stop_word_matrix(measured, lists))
 
 
-def test_script_writes_the_same_files_twice(tmp_path: Path, generations: list[str]) -> None:
+def test_script_writes_the_same_files_twice(tmp_path: Path, generations: Path) -> None:
     files = [tmp_path / "text.parquet", tmp_path / "stop-words.parquet"]
     score(tmp_path, generations)
     first = [file.read_bytes() for file in files]
@@ -383,7 +382,7 @@ def test_script_writes_the_same_files_twice(tmp_path: Path, generations: list[st
     assert [file.read_bytes() for file in files] == first
 
 
-def test_options_of_the_script(tmp_path: Path, generations: list[str]) -> None:
+def test_options_of_the_script(tmp_path: Path, generations: Path) -> None:
     (tmp_path / "own").write_text("OLD\n")
     own = json.dumps({"en": str(tmp_path / "own")})
     options = ["--identifiers", "py3langid", "--threshold", "1", "--stop-words", own]

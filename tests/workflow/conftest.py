@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,10 +108,13 @@ def environment() -> dict[str, str]:
 
 
 def job_counts(output: str) -> dict[str, int]:
-    """The table of jobs that snakemake prints."""
+    """The table of jobs that snakemake prints; a stage's rules of single models together."""
     table = re.search(r"^Job stats:\n(.*?)\n\n", output, re.MULTILINE | re.DOTALL)
     rows = re.findall(r"^(\w+)\s+(\d+)$", table[1], re.MULTILINE) if table else []
-    return {rule: int(count) for rule, count in rows if rule not in ("total", "all")}
+    counts: Counter[str] = Counter()
+    for rule, count in rows:
+        counts[re.sub(r"_of_\w+$", "", rule)] += int(count)
+    return {rule: count for rule, count in counts.items() if rule not in ("total", "all")}
 
 
 def copy_project(folder: Path) -> Project:

@@ -87,6 +87,6 @@ def test_shards_cut_for_different_batch_sizes(project: Project) -> None:
 def test_more_shards_than_windows(finished: Project) -> None:
     message = finished.mistake("-n", config=sharded(4))
     assert (
-        "config key 'recording.shards' is 4, but the 125 windows of language 'en' for the model 'tiny-llama' can be shared "
-        "by at most 3" in message
+        "config key 'recording.shards' is 4, but the 125 windows of language 'en' for the model 'tiny-llama' can be "
+        "shared by at most 3" in message
     )

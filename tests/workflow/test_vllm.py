@@ -80,7 +80,7 @@ def test_another_engine_makes_its_results_stale(finished: Project) -> None:
 
 def test_a_compiled_model_refuses_hooks_before_loading(project: Project) -> None:
     overlay = {**OVERLAY, "models": {MODEL: {"engine": "vllm", "eager": False}}}
-    options = ("--rerun-triggers", "params", "--forcerun", "generate_text_steer")
+    options = ("--rerun-triggers", "params", "--forcerun", f"generate_text_steer_of_{MODEL.replace('-', '_')}")
     output = project.mistake(ANSWERED[1], *options, config=overlay)
     assert "needs hooks, which compiled models do not call. Set the model's key 'eager'" in output
     assert not (project.folder / ANSWERED[1]).exists()

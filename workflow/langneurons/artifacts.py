@@ -1,16 +1,14 @@
 """The only reader and writer of files passed between jobs.
 
 Every artefact carries its kind, the version of its format and a sha256 of its payload, which is checked on reading:
-a truncated or bit-flipped file is named, never used. Writes are atomic: a temporary file in the same folder, then a
-rename. No pickle is ever written.
+a truncated or bit-flipped file is named, never used. Writes are atomic (`writing`). No pickle is ever written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,56 +23,32 @@ import safetensors.numpy
 
 from langneurons.corpus.windows import TokenWindows
 from langneurons.errors import UserError
+from langneurons.formats import VERSIONS
 from langneurons.interventions import Intervention
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans
+from langneurons.writing import atomic, write_text
 
-VERSIONS = {
-    "tokens": 1,
-    "activations": 3,
-    "sentences": 1,
-    "neurons": 1,
-    "selection": 1,
-    "intervention": 1,
-    "perplexity": 1,
-    "generations": 1,
-    "effect": 1,
-    "effects": 1,
-    "text-metrics": 2,
-    "stop-words": 1,
-    "relevance": 1,
-    "stability": 1,
-    "audit": 1,
-    "download": 1,
-}
-"""Format version by kind of artefact. Another version is refused."""
+__all__ = ["VERSIONS", "atomic", "write_text"]  # of other modules, and used through this one
 
 Json = dict[str, Any]
+
+ARTIFACT_SUFFIXES = (".safetensors", ".parquet", ".jsonl", ".json")
+NO_MODELS = ("logs", "timings", "tables", "figures", "report", "benchmarks")
+"""Folders of a results folder that are no model's: what is in them is for people."""
+FOREIGN_FOLDERS = ("model", "published")
+"""Folders of a model with files in the formats of other programs."""
 
 
 class ArtifactError(UserError):
     """A file between jobs that cannot be used, with its path and the remedy."""
 
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path` that becomes `path` when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    reason: str = ""
+    """Why, without the rest."""
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically, UTF-8, Unix line ends."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8"))
+class FormatError(ArtifactError):
+    """An intact file of another kind or version than expected."""
 
 
 # -- arrays, tables, records, documents -------------------------------------------------------------------------------
@@ -143,7 +117,7 @@ def read_document(path: str | Path, kind: str) -> Json:
     with _readable(path):
         header = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(header, dict):
-            raise ArtifactError(_damaged(path, "it is no JSON object"))
+            raise _damaged(path, "it is no JSON object")
         document = {key: value for key, value in header.items() if key not in ("format", "sha256")}
         _check_stamp(path, kind, header, _digest_json(document))
     return document
@@ -169,10 +143,10 @@ def read_records(path: str | Path, kind: str) -> list[Json]:
         array = Path(path).suffix == ".json"
         records = json.loads(text) if array else [json.loads(line) for line in text.split("\n") if line]
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise ArtifactError(_damaged(path, "a record is no JSON object"))
+            raise _damaged(path, "a record is no JSON object")
         stamps = {(record.pop("format", None), record.pop("sha256", None)) for record in records}
         if len(stamps) != 1:
-            raise ArtifactError(_damaged(path, "its records do not belong together"))
+            raise _damaged(path, "its records do not belong together")
         form, digest = stamps.pop()
         _check_stamp(path, kind, {"format": form, "sha256": digest}, _digest_json(records))
     return records
@@ -280,6 +254,73 @@ def read_generations(path: str | Path) -> list[Json]:
     return read_records(path, "generations")
 
 
+# -- all files of a results folder -------------------------------------------------------------------------------------
+
+
+def find_artifacts(results: str | Path) -> list[Path]:
+    """The files of a results folder that this module wrote, by where they are and by their suffix.
+
+    That is all below `<model>/`, but for a demo model's weights, which are a folder of `transformers`, for downloads of
+    files that others published, and for hidden files.
+    """
+    found = []
+    for suffix in ARTIFACT_SUFFIXES:
+        for path in Path(results).glob(f"*/**/*{suffix}"):
+            folder, *rest = path.relative_to(results).parts
+            hidden = any(part.startswith(".") for part in (folder, *rest))
+            if folder not in NO_MODELS and not (len(rest) > 1 and rest[0] in FOREIGN_FOLDERS) and not hidden:
+                found.append(path)
+    return sorted(found)
+
+
+def verify_all(results: str | Path) -> tuple[int, dict[Path, ArtifactError]]:
+    """Check all files of a results folder: how many there are, and what is wrong, by file."""
+    found = find_artifacts(results)
+    faults = {}
+    for path in found:
+        try:
+            verify(path)
+        except ArtifactError as error:
+            faults[path] = error
+    return len(found), faults
+
+
+def verify(path: str | Path) -> None:
+    """Read a file by the kind that it says it has, and check its version and its checksum.
+
+    Raises:
+        ArtifactError: damaged file, or no file of this workflow.
+        FormatError: a file of another version.
+    """
+    kind, read = _kind_and_reader(path)
+    if kind not in VERSIONS:
+        reason = f"has the format {kind or 'of another program'}, which this version of langneurons does not know"
+        refusal = FormatError(f"{path}: {reason}. Delete it.")
+        refusal.reason = reason
+        raise refusal
+    read(path, kind)
+
+
+def _kind_and_reader(path: str | Path) -> tuple[str, Callable[[str | Path, str], Any]]:
+    """The kind in a file's stamp, and what reads such files."""
+    reader: Callable[[str | Path, str], Any]
+    with _readable(path):
+        if Path(path).suffix == ".safetensors":
+            with safetensors.safe_open(path, framework="numpy") as handle:
+                header = json.loads((handle.metadata() or {}).get("langneurons", "{}"))
+            reader = read_arrays
+        elif Path(path).suffix == ".parquet":
+            stamp = (pyarrow.parquet.read_schema(path).metadata or {}).get(b"format", b"")
+            header, reader = {"format": stamp.decode()}, read_table
+        else:
+            text = Path(path).read_text(encoding="utf-8")
+            content = json.loads(text.partition("\n")[0] if Path(path).suffix == ".jsonl" else text)
+            reader = read_document if isinstance(content, dict) and Path(path).suffix == ".json" else read_records
+            header = content[0] if isinstance(content, list) and content else content
+        form = header.get("format") if isinstance(header, dict) else None
+        return str(form or "").rpartition("-")[0], reader
+
+
 # -- stamps -----------------------------------------------------------------------------------------------------------
 
 
@@ -291,20 +332,21 @@ def _check_stamp(path: str | Path, kind: str, header: Json, digest: str) -> None
     expected = f"{kind}-{VERSIONS[kind]}"
     found = header.get("format")
     if found != expected:
-        raise ArtifactError(
-            f"{path}: has the format {found or 'of another program'}, but this version of langneurons reads "
-            f"{expected}. "
-            "Delete the file and run again; Snakemake makes it anew."
-        )
+        reason = f"has the format {found or 'of another program'}, but this version of langneurons reads {expected}"
+        refusal = FormatError(f"{path}: {reason}. Delete the file and run again; Snakemake makes it anew.")
+        refusal.reason = reason
+        raise refusal
     if header.get("sha256") != digest:
-        raise ArtifactError(_damaged(path, "its content does not match its checksum"))
+        raise _damaged(path, "its content does not match its checksum")
 
 
-def _damaged(path: str | Path, reason: str) -> str:
-    return (
+def _damaged(path: str | Path, reason: str) -> ArtifactError:
+    refusal = ArtifactError(
         f"{path}: the file is damaged, or no file of this workflow ({reason}). If the workflow wrote it, delete it and "
         "run again; Snakemake makes it anew."
     )
+    refusal.reason = f"is damaged, or no file of this workflow ({reason})"
+    return refusal
 
 
 @contextmanager
@@ -323,7 +365,7 @@ def _readable(path: str | Path) -> Iterator[None]:
         UnicodeDecodeError,
         OSError,
     ) as error:
-        raise ArtifactError(_damaged(path, str(error).splitlines()[0][:200])) from None
+        raise _damaged(path, str(error).splitlines()[0][:200]) from None
 
 
 def _digest_arrays(arrays: dict[str, np.ndarray], metadata: Json) -> str:

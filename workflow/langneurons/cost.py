@@ -1,31 +1,26 @@
-"""What an experiment costs on GPUs: its jobs, and GPU hours from FLOPs and measured speeds. Standard library only.
+"""What an experiment costs, from FLOPs and measured speeds: its jobs, GPU hours, and what to ask of a batch system.
 
-A forward pass takes 2 N + 2 layers context width FLOPs per token (Kaplan et al. 2020, section 2.1): two per weight of
-the blocks, N, and what attention adds, which looks back over half a window on average. The language-model head, which
-recording leaves out, adds 2 width vocabulary. Answers take as many steps as they may have tokens, so that their time is
-an upper bound.
+How many FLOPs a forward pass takes is in `langneurons.sizes`. Answers take as many steps as they may have tokens, so
+that their time is an upper bound. Imported by the Snakefile, so only the standard library may be imported here.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 from langneurons import config as experiment
-from langneurons import variants
-from langneurons.corpus.prompts import read_prompts
+from langneurons import footprint, variants, workload
 from langneurons.errors import ConfigError
-from langneurons.models.layouts import LAYOUTS, supported_architecture
+from langneurons.sizes import BYTES, SIZES, Size, size_of
+from langneurons.sizes import read_size as read_size  # known by this name as well
 from langneurons.variants import ANSWERS, PERPLEXITY, Mapping
 
 # -- speeds -----------------------------------------------------------------------------------------------------------
 
 PEAK = {"bfloat16": 789e12, "float16": 789e12, "float32": 67e12}
 """FLOP/s of one H200: measured in matrix products in bfloat16; in float32 by NVIDIA's data sheet."""
-BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 MEASURED_PROMPTS = 210
 """Prompts that were answered at a time when the speed of generation was measured."""
 MEASURED_MODEL = "meta-llama/Llama-2-7b-hf"
@@ -54,104 +49,65 @@ SPEEDS = {
 }
 """By engine, and whether it runs without compilation."""
 
-# -- sizes ------------------------------------------------------------------------------------------------------------
+SCORING = 37e-6
+"""Seconds per token in which `score_text` measures an answer: 19 ms for 1,800 characters of English, here 512 tokens,
+by two identifiers on one core of an AMD EPYC (family 25)."""
+TESTING = 0.8e-3
+"""Seconds in which `test_effects` compares one prompt or window under one perturbation, on the same core: 2.1 s for 12
+perturbations of 3 languages with 70 prompts each. Windows took 0.3 ms."""
+SELECTING = 9 / (21 * 80 * 28_672)
+"""Seconds per activation probability in which `identify_neurons` selects: 9 s for LLaMA-2-70B with 21 languages."""
+
+CPU_SPEED = 20e9
+"""FLOP/s of one thread. The slowest of two demo shapes and two engines made 49e9 in float32, on two cores of that
+processor."""
+CPU_STEP = 0.02
+"""Seconds that every step of generation takes on CPUs, apart from FLOPs. An assumption."""
+TOKENIZING = 20_000
+"""Tokens per second that `tokenize_corpus` makes of a corpus that is streamed. An assumption."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """The size of a model."""
+class Rates:
+    """How fast the jobs of one model are, on all of their GPUs or threads together."""
 
-    layers: int
-    width: int
-    neurons: int
-    """Per layer."""
-    vocabulary: int
-    gated: bool = False
-    tied: bool = True
-    """Embedding and language-model head are the same weights."""
-    heads_width: int | None = None
-    """Width of all heads of attention together, where it is not the model's."""
-    key_value_width: int | None = None
-    """The same of keys and values, where these have fewer heads."""
-
-    def block_weights(self) -> int:
-        """Weights of all blocks, without biases and norms."""
-        heads = self.heads_width or self.width
-        attention = 2 * self.width * (heads + (self.key_value_width or heads))
-        return self.layers * (attention + (3 if self.gated else 2) * self.width * self.neurons)
-
-    def weights(self) -> int:
-        """All weights, without biases, norms and positions."""
-        return self.block_weights() + (1 if self.tied else 2) * self.vocabulary * self.width
-
-    def forward(self, context: int, head: bool) -> int:
-        """FLOPs per token of reading a window of `context` tokens."""
-        attention = 2 * self.layers * context * (self.heads_width or self.width)
-        return 2 * self.block_weights() + attention + (2 * self.width * self.vocabulary if head else 0)
+    record: float
+    """FLOP/s while recording."""
+    read: float
+    """FLOP/s while reading without recording."""
+    step: float
+    """Seconds until every prompt of a batch has one token more."""
+    start: float
+    """Seconds until the engine runs."""
 
 
-SIZES = {
-    "meta-llama/Llama-2-7b-hf": Size(32, 4096, 11008, 32000, gated=True, tied=False),
-    "meta-llama/Llama-2-13b-hf": Size(40, 5120, 13824, 32000, gated=True, tied=False),
-    "meta-llama/Llama-2-70b-hf": Size(80, 8192, 28672, 32000, gated=True, tied=False, key_value_width=1024),
-    "mistralai/Mistral-7B-v0.1": Size(32, 4096, 14336, 32000, gated=True, tied=False, key_value_width=1024),
-    "bigscience/bloom-7b1": Size(30, 4096, 16384, 250880),
-    "facebook/opt-6.7b": Size(32, 4096, 16384, 50272),
-    "microsoft/phi-2": Size(32, 2560, 10240, 51200, tied=False),
-    "ai-forever/mGPT": Size(24, 2048, 8192, 100000),
-}
-"""Sizes of models of the hub, by their config.json."""
-NAMES = {
-    "layers": ("num_hidden_layers", "n_layer"),
-    "width": ("hidden_size", "n_embd", "n_embed"),
-    "neurons": ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner"),
-    "heads": ("num_attention_heads", "n_head"),
-    "key_value_heads": ("num_key_value_heads", "num_kv_heads"),
-}
-"""What sizes are called in the config.json of the families."""
+def rates(config: Mapping, name: str, size: Size) -> Rates:
+    """How fast the jobs of a model are.
 
-
-def size_of(config: Mapping, name: str) -> Size:
-    """The size of a model.
-
-    Raises:
-        ConfigError: a model of the hub whose size is not known here.
+    On several GPUs vLLM shares every layer between them; transformers computes on one after the other, while the others
+    wait.
     """
     settings = config["models"][name]
-    if settings["source"] == "demo":
-        sizes = {key: settings[key] for key in ("layers", "width", "neurons", "vocabulary")}
-        return Size(**sizes, gated=settings["architecture"] == "llama")
-    if settings["source"] == "folder":
-        return read_size(Path(settings["path"], "config.json"))
-    if settings["id"] not in SIZES:
-        raise ConfigError(
-            f"config key 'models.{name}.id': the size of '{settings['id']}' is not known here. Add it to SIZES in "
-            "workflow/langneurons/cost.py."
-        )
-    return SIZES[settings["id"]]
+    speed = SPEEDS[settings["engine"], experiment.runs_eagerly(config, name)]
+    if not settings["gpus"]:
+        flops = CPU_SPEED * settings["threads"]
+        batch = settings["generation_batch_size"]
+        step = CPU_STEP + batch * size.forward(experiment.window(config, name), head=True) / flops
+        return Rates(flops, flops, step, speed.start)
+    together = settings["gpus"] if settings["engine"] == "vllm" else 1
+    peak = PEAK[settings["dtype"]] * together
+    return Rates(peak * speed.record, peak * speed.read, _step(size, speed) / together, speed.start)
 
 
-def read_size(path: Path) -> Size:
-    """The size that a config.json of transformers gives."""
-    given: Mapping = json.loads(path.read_text(encoding="utf-8"))
-    found: Mapping = {
-        what: next((given[name] for name in names if given.get(name)), None) for what, names in NAMES.items()
-    }
-    head = given.get("head_dim") or found["width"] // found["heads"]
-    one = given.get("multi_query") and not given.get("new_decoder_architecture")  # Falcon's
-    return Size(
-        found["layers"],
-        found["width"],
-        found["neurons"] or 4 * found["width"],
-        given["vocab_size"],
-        gated=LAYOUTS[supported_architecture(given.get("architectures"))].gated,
-        tied=given.get("tie_word_embeddings", True),
-        heads_width=found["heads"] * head,
-        key_value_width=(1 if one else found["key_value_heads"] or found["heads"]) * head,
-    )
+def _step(size: Size, speed: Speed) -> float:
+    """Seconds per step on one GPU: as measured, or longer for more weights. Smaller models are hardly faster."""
+    return MEASURED_PROMPTS / speed.tokens * max(1.0, size.weights() / SIZES[MEASURED_MODEL].weights())
 
 
 # -- an experiment ----------------------------------------------------------------------------------------------------
+
+STAGES = ("recording", "sentences", "perplexity", "answers")
+"""The stages whose jobs load a model that is measured."""
 
 
 @dataclass(frozen=True)
@@ -163,82 +119,87 @@ class Cost:
     """GPU hours."""
 
 
+def job_seconds(config: Mapping, name: str, size: Size | None = None) -> dict[str, dict[tuple[str, int], float]]:
+    """Seconds of wall time of every job that runs a model, by stage; loading weights from the disk is left out.
+
+    Args:
+        config: the validated config.
+        name: a model that runs here.
+        size: its size, if that is not to be looked up.
+
+    Returns:
+        By stage of `STAGES`: by language and shard (recording, from 1), `all` (sentences), or name of the family's job.
+
+    Raises:
+        ConfigError: a model of the hub whose size is not known.
+    """
+    size = size or size_of(config, name)
+    speed, shards = rates(config, name, size), workload.shards(config)
+    window = experiment.window(config, name)
+    forward, with_head = size.forward(window, head=False), size.forward(window, head=True)
+    recorded = workload.recorded_tokens(config, name)
+    sentences = workload.sentences(config) * window  # each in a window of its own
+    read = sum(workload.whole_tokens(config, name, config["perplexity"]["split"]).values())
+    batches = ceil(workload.prompts(config) / config["models"][name]["generation_batch_size"])
+    steps = batches * config["generation"]["max_new_tokens"]
+    found: dict[str, dict[tuple[str, int], float]] = {
+        "recording": {
+            (language, shard): tokens / shards * forward / speed.record
+            for language, tokens in recorded.items()
+            for shard in range(1, shards + 1)
+        },
+        "sentences": {},
+        "perplexity": {
+            (job.name, 1): len(job.members) * read * with_head / speed.read for job in variants.jobs(config, PERPLEXITY)
+        },
+        "answers": {(job.name, 1): len(job.members) * steps * speed.step for job in variants.jobs(config, ANSWERS)},
+    }
+    if sentences:
+        tokens = min(len(recorded) * sentences, sum(recorded.values()))
+        found["sentences"]["all", 1] = tokens * forward / speed.record
+    return {stage: {key: speed.start + seconds for key, seconds in jobs.items()} for stage, jobs in found.items()}
+
+
 def estimate(config: Mapping) -> dict[str, dict[str, Cost]]:
     """The cost of every model of the run that runs on GPUs, by stage; loading weights from the disk is left out.
 
-    On several GPUs vLLM shares every layer between them; transformers computes on one after the other, while the others
-    wait.
+    Raises:
+        ConfigError: a model of the hub whose size is not known.
     """
     chosen = [name for name in config["run"]["models"] if name in experiment.own_models(config)]
-    return {name: _stages(config, name) for name in chosen if config["models"][name]["gpus"]}
-
-
-def _stages(config: Mapping, name: str) -> dict[str, Cost]:
-    settings, size = config["models"][name], size_of(config, name)
-    eager = experiment.runs_eagerly(config, name)
-    speed = SPEEDS[settings["engine"], eager]
-    window = experiment.window(config, name)
-    waiting = settings["gpus"] if settings["engine"] == "hf" else 1
-
-    def cost(jobs: int, seconds: float) -> Cost:
-        started = jobs * speed.start * settings["gpus"] if jobs else 0
-        return Cost(jobs, (seconds * waiting + started) / 3600)
-
-    def reading(tokens: int, share: float, head: bool) -> float:
-        return tokens * size.forward(window, head) / (PEAK[settings["dtype"]] * share)
-
-    languages = config["run"]["languages"]
-    read = len(variants.perturbations(config, PERPLEXITY)) * _tokens(config, config["perplexity"]["split"], window)
-    needed = [row["method"] in variants.SENTENCE_METHODS for row in variants.run_selections(config).values()]
-    sentences = min(
-        len(languages) * config["identification"]["sentences"] * window,  # each in a window of its own
-        _tokens(config, config["recording"]["split"], window),
-    )
     return {
-        "recording": cost(
-            len(languages), reading(_tokens(config, config["recording"]["split"], window), speed.record, head=False)
-        ),
-        "sentences": cost(int(any(needed)), reading(sentences * any(needed), speed.record, head=False)),
-        "perplexity": cost(len(variants.jobs(config, PERPLEXITY)), reading(read, speed.read, head=True)),
-        "answers": cost(len(variants.jobs(config, ANSWERS)), _steps(config, name) * _step(size, speed)),
+        name: {
+            stage: Cost(len(jobs), gpus * sum(jobs.values()) / 3600)
+            for stage, jobs in job_seconds(config, name).items()
+        }
+        for name in chosen
+        if (gpus := config["models"][name]["gpus"])
     }
 
 
-def _tokens(config: Mapping, split: str, window: int) -> int:
-    """Tokens of all languages in whole windows."""
-    budgets = [experiment.tokens(config, language)[split] for language in config["run"]["languages"]]
-    return sum(budget // window * window for budget in budgets)
+def scoring_seconds(config: Mapping) -> float:
+    """Seconds of `score_text` of one model, on one core."""
+    return workload.answers(config) * config["generation"]["max_new_tokens"] * SCORING
 
 
-def _steps(config: Mapping, name: str) -> int:
-    """Steps of generation of all batches and perturbations, were every answer as long as it may be."""
-    settings = config["generation"]
-    prompts = sum(
-        len(read_prompts(path, language, settings["validation_prompts"], settings["split"]))
-        for language in config["run"]["languages"]
-        if (path := experiment.prompt_path(config, language))
-    )
-    batches = ceil(prompts / config["models"][name]["generation_batch_size"])
-    return len(variants.perturbations(config, ANSWERS)) * batches * settings["max_new_tokens"]
-
-
-def _step(size: Size, speed: Speed) -> float:
-    """Seconds per step: as measured, or longer for more weights. Smaller models are hardly faster."""
-    return MEASURED_PROMPTS / speed.tokens * max(1.0, size.weights() / SIZES[MEASURED_MODEL].weights())
+def testing_seconds(config: Mapping, name: str) -> float:
+    """Seconds of `test_effects` of one model that runs here, on one core."""
+    tokens = sum(workload.whole_tokens(config, name, config["perplexity"]["split"]).values())
+    windows = tokens // experiment.window(config, name) * len(variants.perturbations(config, PERPLEXITY))
+    return (workload.answers(config) + windows) * TESTING
 
 
 def as_table(config: Mapping, costs: dict[str, dict[str, Cost]]) -> list[str]:
     """Lines of a table: jobs x GPU hours of each, by model and stage."""
-    stages = ["recording", "sentences", "perplexity", "answers"]
-    rows = [["model", "weights", *stages, "GPU hours"], ["---"] * (len(stages) + 3)]
+    rows = [["model", "weights", *STAGES, "GPU hours"], ["---"] * (len(STAGES) + 3)]
     for name, found in costs.items():
         settings = config["models"][name]
         size = size_of(config, name).weights() * BYTES[settings["dtype"]] / 1e9
-        cells = [f"{found[stage].jobs} × {_hours(found[stage])}" if found[stage].jobs else "–" for stage in stages]
+        cells = [f"{found[stage].jobs} × {_hours(found[stage])}" if found[stage].jobs else "–" for stage in STAGES]
         gpus = f"{settings['engine']}, {settings['gpus']} GPU" + "s" * (settings["gpus"] > 1)
         rows.append([f"{name} ({gpus})", f"{size:,.0f} GB", *cells, f"{total(found.values()):,.1f}"])
     every = total(cost for found in costs.values() for cost in found.values())
-    rows.append(["together", "", *[""] * len(stages), f"{every:,.1f}"])
+    rows.append(["together", "", *[""] * len(STAGES), f"{every:,.1f}"])
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
@@ -250,3 +211,108 @@ def total(costs: Iterable[Cost]) -> float:
 def _hours(cost: Cost) -> str:
     """GPU hours of one job."""
     return f"{cost.hours / cost.jobs:,.2f} h"
+
+
+# -- what to ask of a batch system ------------------------------------------------------------------------------------
+
+SAFETY = 4
+"""Times as long as is worked out: an older GPU or processor, other work on the machine."""
+MINUTES = 30
+"""Shortest time that is asked for, in minutes."""
+READING = 200e6
+"""Bytes per second at which weights come from a file system that many nodes share. An assumption."""
+UNKNOWN = {1: SIZES["meta-llama/Llama-2-13b-hf"], 2: SIZES["meta-llama/Llama-2-70b-hf"]}
+"""Sizes that stand for those that are not known: of models on one GPU or none, and on several."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks of a batch system."""
+
+    minutes: int
+    memory_mb: int
+    """Memory of the machine, 1e6 bytes; that of GPUs comes with them."""
+
+
+def request(config: Mapping, model: str | None, stage: str) -> Request:
+    """Time and memory of the largest job of a stage. Rules multiply both by the number of the attempt.
+
+    Minutes are `SAFETY` times the estimate, and reading the weights; `MINUTES` at least. For a model whose size is not
+    known, one stands in that is as large as is common for so many GPUs.
+
+    Args:
+        config: the validated config.
+        model: its name; None for the model that needs the most, of jobs over all models.
+        stage: `recording` (of a language, or of a shard of it), `sentences`, `perplexity`, `answers`, `training`,
+            `tokens` (`tokenize_corpus`), `neurons` (`identify_neurons`), or `analysis` (every other job on the CPU).
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    if model is None:
+        asked = [request(config, name, stage) for name in config["run"]["models"]]
+        return Request(max(one.minutes for one in asked), max(one.memory_mb for one in asked))
+    size = _size_or_stand_in(config, model)
+    if stage in (*STAGES, "training"):
+        jobs = {("", 1): _training_seconds(config, model, size)}
+        if stage != "training":
+            jobs = job_seconds(config, model, size)[stage]
+        loading = footprint.weight_bytes(config, model, size) / READING
+        seconds = SAFETY * max(jobs.values(), default=0.0) + loading
+        memory = footprint.host_memory(config, model, size, stage)
+    elif stage == "tokens":
+        seconds, memory = SAFETY * _tokenizing_seconds(config, model), footprint.tokenizing_memory(config, model)
+    elif stage == "neurons":
+        seconds, memory = SAFETY * _selecting_seconds(config, size), footprint.identification_memory(config, size)
+    elif stage == "analysis":
+        own = model in experiment.own_models(config)
+        testing = testing_seconds(config, model) if own else workload.answers(config) * TESTING
+        # One of these jobs selects from parts of the text, five times.
+        seconds = SAFETY * max(scoring_seconds(config), testing, 5 * _selecting_seconds(config, size))
+        memory = max(footprint.identification_memory(config, size), footprint.text_memory(config))
+    else:
+        raise ConfigError(f"no stage is called '{stage}', of which time and memory could be asked for.")
+    return Request(max(MINUTES, ceil(seconds / 60)), ceil(memory / 1e6))
+
+
+def _size_or_stand_in(config: Mapping, model: str) -> Size:
+    """A model's size, or a common one. Of published models only layers and neurons count, where the config has them."""
+    settings = config["models"][model]
+    if settings["source"] == experiment.PUBLISHED:
+        common = UNKNOWN[2]
+        return Size(settings.get("layers") or common.layers, common.width, settings.get("neurons") or common.neurons, 0)
+    try:
+        return size_of(config, model)
+    except (ConfigError, OSError):
+        return UNKNOWN[min(max(settings["gpus"], 1), 2)]
+
+
+def _training_seconds(config: Mapping, model: str, size: Size) -> float:
+    """Seconds of training: three times a forward pass, in which gradients take two thirds."""
+    settings = config["models"][model]
+    if settings["source"] != "demo":
+        return 0.0
+    return 3 * settings["training_tokens"] * size.forward(settings["context"], head=True) / _threads_speed(settings)
+
+
+def _threads_speed(settings: Mapping) -> float:
+    """FLOP/s of a model's threads."""
+    return float(CPU_SPEED * settings["threads"])
+
+
+def _tokenizing_seconds(config: Mapping, model: str) -> float:
+    """Seconds of `tokenize_corpus` of the language with the most text: it reads until the smallest split is full."""
+    share = config["corpora"]["share"]
+    shares = {**share, "train": 1 - sum(share.values())}
+    needed = [
+        amount / shares[split]
+        for split in experiment.SPLITS
+        for amount in workload.whole_tokens(config, model, split).values()
+    ]
+    return max(needed) / TOKENIZING
+
+
+def _selecting_seconds(config: Mapping, size: Size) -> float:
+    """Seconds of `identify_neurons`; methods that compare sentences are taken to need as long per number."""
+    numbers = len(config["run"]["languages"]) * size.layers * size.neurons
+    return numbers * (1 + workload.sentences(config)) * SELECTING

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
+
+STORAGE_REMEDIES = {
+    errno.ENOSPC: "Free space on that disk",
+    errno.EDQUOT: "Free space within your quota, or ask for a larger one",
+    errno.EFBIG: "Raise the limit of the size of files (ulimit -f), or use a file system without one",
+    errno.EROFS: "Make the file system writable",
+    errno.EIO: "Have the disk checked",
+    errno.EACCES: "Correct the path or its permissions",
+    errno.EPERM: "Correct the path or its permissions",
+    errno.EISDIR: "Correct the path: there is a folder of that name",
+    errno.ENOTDIR: "Correct the path: a part of it is a file",
+    errno.ENAMETOOLONG: "Choose shorter names",
+}
+"""What to do about errors of the system, by number."""
 
 
 class UserError(ValueError):
@@ -19,10 +34,15 @@ class CorpusError(UserError):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's main; a user's mistake or an unusable path ends it with its message and exit code 1."""
+    """Run a script's main; a user's mistake, a bad path or a full disk ends it with its message and exit code 1."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         sys.exit(f"error: {error.filename2 or error.filename}: {error.strerror}. Correct the path or its permissions.")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {place}{error.strerror}. {STORAGE_REMEDIES[error.errno]}, and run again.")

@@ -270,8 +270,8 @@ def _check_shards(config: Mapping, name: str) -> None:
         windows = tokens(config, language)[config["recording"]["split"]] // window(config, name)
         if shards > most(windows, size):
             raise ConfigError(
-                f"config key 'recording.shards' is {shards}, but the {windows:,} windows of language '{language}' for the "
-                f"model '{name}' can be shared by at most {most(windows, size)}: a shard has {size} or more, since it "
+                f"config key 'recording.shards' is {shards}, but the {windows:,} windows of language '{language}' for "
+                f"the model '{name}' can be shared by at most {most(windows, size)}: a shard has {size} or more, since it "
                 f"ends where batches end. Lower it, or 'models.{name}.batch_size' (now {settings['batch_size']})."
             )
 

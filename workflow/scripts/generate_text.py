@@ -1,13 +1,13 @@
 """Answer every language's questions under each perturbation, after proving that it takes effect."""
 
 import argparse
-import json
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.corpus.prompts import Prompt, read_prompts
 from langneurons.engines import load_engine
 from langneurons.engines.base import Completion, Sampling
@@ -18,7 +18,7 @@ from langneurons.progress import progress
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=json.loads, required=True, help="engine, model, revision and dtype, JSON")
+    parser.add_argument("--model", type=from_json, required=True, help="engine, model, revision and dtype, JSON")
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="prompts per batch")
@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tokens", nargs="+", required=True, help="packed windows to prove the interventions on")
     parser.add_argument("--languages", nargs="+", required=True)
     parser.add_argument("--prompts", nargs="+", required=True, help="question files, one per language")
-    parser.add_argument("--settings", type=json.loads, required=True, help="the generation section of the config, JSON")
+    parser.add_argument("--settings", type=from_json, required=True, help="the generation section of the config, JSON")
     parser.add_argument("--seed", type=int, required=True, help="only for a temperature above 0")
     parser.add_argument("--outputs", nargs="+", required=True, help="per perturbation, then language")
     parser.add_argument("--output-effects", nargs="*", default=[], help="what was verified, where nothing else does")

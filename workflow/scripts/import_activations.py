@@ -1,10 +1,10 @@
 """Take over the published recordings of one model, one file per language."""
 
 import argparse
-import json
 from pathlib import Path
 
 from langneurons import __version__, artifacts
+from langneurons.arguments import from_json
 from langneurons.errors import UserError, run
 from langneurons.published import activations, files
 
@@ -21,7 +21,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--languages", nargs="+", required=True, help="in the order of the inputs")
     parser.add_argument("--layers", type=int, help="number of layers of the model, to check")
     parser.add_argument("--neurons", type=int, help="number of neurons per layer, to check")
-    parser.add_argument("--sha256", type=json.loads, default={}, help="expected checksums by language, JSON")
+    parser.add_argument("--sha256", type=from_json, default={}, help="expected checksums by language, JSON")
     parser.add_argument("--outputs", nargs="+", required=True, help="counts, safetensors, in the order of the inputs")
     return parser.parse_args(argv)
 

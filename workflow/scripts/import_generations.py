@@ -1,9 +1,9 @@
 """Take over published answers, after checking that every perturbation answers the same inputs."""
 
 import argparse
-import json
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.errors import run
 from langneurons.published import files, generations
 from langneurons.published.files import PublishedError
@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--languages", nargs="+", required=True, help="of the prompts")
     parser.add_argument("--inputs", nargs="+", required=True, help="published answers, per perturbation, then language")
     parser.add_argument(
-        "--sha256", type=json.loads, default=[], help="expected checksums in the order of the inputs, JSON"
+        "--sha256", type=from_json, default=[], help="expected checksums in the order of the inputs, JSON"
     )
     parser.add_argument("--outputs", nargs="+", required=True, help="in the order of the inputs")
     return parser.parse_args(argv)

@@ -1,7 +1,6 @@
 """Read held-out windows of every language under each perturbation, after proving that it takes effect."""
 
 import argparse
-import json
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.engines import load_engine
 from langneurons.engines.proof import probe_windows
 from langneurons.errors import run
@@ -16,7 +16,7 @@ from langneurons.errors import run
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=json.loads, required=True, help="engine, model, revision and dtype, JSON")
+    parser.add_argument("--model", type=from_json, required=True, help="engine, model, revision and dtype, JSON")
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="windows per batch")

@@ -1,10 +1,10 @@
 """Write the intervention files of one perturbation family: which neurons are edited, and how."""
 
 import argparse
-import json
 from pathlib import Path
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.errors import run
 from langneurons.planning import plan
 
@@ -15,7 +15,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--activations", nargs="*", default=[], help="recordings by language, where the edit needs them"
     )
-    parser.add_argument("--members", type=json.loads, required=True, help="what each perturbation is, JSON")
+    parser.add_argument("--members", type=from_json, required=True, help="what each perturbation is, JSON")
     parser.add_argument("--seed", type=int, required=True, help="of random draws")
     parser.add_argument("--outputs", nargs="+", required=True, help="one intervention file per member")
     return parser.parse_args(argv)

@@ -4,10 +4,10 @@ Or on a shard of them; or add up what all shards counted and summed, which gives
 """
 
 import argparse
-import json
 from typing import Any
 
 from langneurons import __version__, artifacts
+from langneurons.arguments import from_json
 from langneurons.engines import load_engine
 from langneurons.errors import run
 from langneurons.neurons.counting import ActivationCounts, join_halves
@@ -16,12 +16,12 @@ from langneurons.neurons.sharding import add_up, joined, shard_range, unit
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=json.loads, required=True, help="engine, model, revision and dtype, JSON")
+    parser.add_argument("--model", type=from_json, required=True, help="engine, model, revision and dtype, JSON")
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="windows per batch")
     parser.add_argument("--tokens", required=True, help="packed windows")
-    parser.add_argument("--sums", type=json.loads, default=True, help="true, or false for counts alone")
+    parser.add_argument("--sums", type=from_json, default=True, help="true, or false for counts alone")
     parser.add_argument(
         "--shard", type=int, nargs=2, metavar=("NUMBER", "OF"), help="record one of so many shards only"
     )

@@ -1,9 +1,9 @@
 """Record the mean activation of each FFN neuron on single sentences of every language."""
 
 import argparse
-import json
 
 from langneurons import __version__, artifacts
+from langneurons.arguments import from_json
 from langneurons.corpus.sentences import find_sentences
 from langneurons.engines import load_engine
 from langneurons.errors import run
@@ -11,7 +11,7 @@ from langneurons.errors import run
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=json.loads, required=True, help="engine, model, revision and dtype, JSON")
+    parser.add_argument("--model", type=from_json, required=True, help="engine, model, revision and dtype, JSON")
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="windows per batch")

@@ -1,17 +1,17 @@
 """Render the report: one self-contained HTML page."""
 
 import argparse
-import json
 from pathlib import Path
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.errors import run
 from langneurons.report import render
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=json.loads, required=True, help="the configuration, defaults filled in, JSON")
+    parser.add_argument("--config", type=from_json, required=True, help="the configuration, defaults filled in, JSON")
     parser.add_argument(
         "--results", type=Path, required=True, help="the folder with tables, figures and one folder per model"
     )

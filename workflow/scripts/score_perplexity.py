@@ -2,6 +2,7 @@
 
 import argparse
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--perturbations", nargs="+", required=True)
     parser.add_argument("--languages", nargs="+", required=True)
-    parser.add_argument("--windows", nargs="+", required=True, help="per perturbation, then language")
+    parser.add_argument("--windows", type=Path, required=True, help="folder, by perturbation and language below")
     parser.add_argument("--output", required=True, help="one row per window, Parquet")
     return parser.parse_args(argv)
 
@@ -21,8 +22,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     tables = []
-    for (perturbation, language), path in zip(product(args.perturbations, args.languages), args.windows, strict=True):
-        table, _ = artifacts.read_table(path, "perplexity")
+    for perturbation, language in product(args.perturbations, args.languages):
+        table, _ = artifacts.read_table(args.windows / perturbation / f"{language}.parquet", "perplexity")
         table.insert(0, "perturbation", perturbation)
         table.insert(1, "language", language)
         table.insert(2, "window", range(len(table)))

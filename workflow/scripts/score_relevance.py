@@ -1,18 +1,18 @@
 """Score whether every generated text of one model still addresses its question."""
 
 import argparse
-import json
 
 import pandas as pd
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.errors import run
 from langneurons.models.relevance import score
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=json.loads, required=True, help="the section metrics.relevance, JSON")
+    parser.add_argument("--settings", type=from_json, required=True, help="the section metrics.relevance, JSON")
     parser.add_argument("--text", required=True, help="measured outputs of a model, Parquet")
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -1,12 +1,13 @@
 """Measure every generated text of one model: length, words, output language, copying, degeneration, sameness."""
 
 import argparse
-import json
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.errors import run
 from langneurons.metrics.text import IDENTIFIERS, measure_outputs, stop_words
 from langneurons.metrics.words import stop_word_matrix
@@ -16,8 +17,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--perturbations", nargs="+", required=True)
     parser.add_argument("--languages", nargs="+", required=True)
-    parser.add_argument("--generations", nargs="+", required=True, help="per perturbation, then language")
-    parser.add_argument("--stop-words", type=json.loads, default={}, help="file or list by language, JSON")
+    parser.add_argument("--generations", type=Path, required=True, help="folder, by perturbation and language below")
+    parser.add_argument("--stop-words", type=from_json, default={}, help="file or list by language, JSON")
     parser.add_argument("--identifiers", nargs="+", default=IDENTIFIERS, help="of the language; the first decides")
     parser.add_argument("--threshold", type=float, default=0.5, help="a less probable language is undetermined")
     parser.add_argument("--output", required=True, help="one row per output, Parquet")
@@ -25,11 +26,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_answers(paths: list[str], perturbations: list[str], languages: list[str]) -> pd.DataFrame:
-    """One row per answer, with `perturbation` and `language`; `paths` are in the order of both."""
+def read_answers(folder: Path, perturbations: list[str], languages: list[str]) -> pd.DataFrame:
+    """One row per answer, with `perturbation` and `language`."""
     tables = []
-    for (perturbation, language), path in zip(product(perturbations, languages), paths, strict=True):
-        table = pd.DataFrame(artifacts.read_generations(path))
+    for perturbation, language in product(perturbations, languages):
+        table = pd.DataFrame(artifacts.read_generations(folder / perturbation / f"{language}.jsonl"))
         table.insert(0, "perturbation", perturbation)
         table.insert(1, "language", language)
         tables.append(table)

@@ -1,9 +1,9 @@
 """Compare every perturbation of one model with the baseline and with its random controls."""
 
 import argparse
-import json
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.errors import UserError, run
 from langneurons.metrics import statistics
 from langneurons.metrics.effects import effects_of, with_relevance
@@ -16,7 +16,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--relevance", help="relevance of every answer, Parquet")
     parser.add_argument(
         *("--perturbations",),
-        type=json.loads,
+        type=from_json,
         required=True,
         help="id, variant, kind, language, source, draw, of, JSON",
     )

@@ -1,10 +1,10 @@
 """Turn one language's documents into packed windows of a model's tokens, one file per split."""
 
 import argparse
-import json
 import sys
 
 from langneurons import artifacts
+from langneurons.arguments import from_json
 from langneurons.config import SPLITS, source_files
 from langneurons.corpus.sources import SPLIT_SEED, documents
 from langneurons.corpus.windows import pack
@@ -15,12 +15,12 @@ from langneurons.progress import progress
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=json.loads, required=True, help="model and revision, JSON")
+    parser.add_argument("--model", type=from_json, required=True, help="model and revision, JSON")
     parser.add_argument("--language", required=True)
-    parser.add_argument("--source", type=json.loads, required=True, help="the language's text source, JSON")
+    parser.add_argument("--source", type=from_json, required=True, help="the language's text source, JSON")
     parser.add_argument("--window", type=int, required=True, help="tokens per window")
-    parser.add_argument("--tokens", type=json.loads, required=True, help="token budget by split, JSON")
-    parser.add_argument("--share", type=json.loads, required=True, help="share of documents for valid and test, JSON")
+    parser.add_argument("--tokens", type=from_json, required=True, help="token budget by split, JSON")
+    parser.add_argument("--share", type=from_json, required=True, help="share of documents for valid and test, JSON")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--outputs", nargs=len(SPLITS), required=True, help=f"files for {', '.join(SPLITS)}")
     return parser.parse_args(argv)

@@ -6,25 +6,26 @@ Example:
 """
 
 import argparse
-import json
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 
+from langneurons.arguments import from_json
 from langneurons.config import source_files
 from langneurons.corpus.sources import SPLIT_SEED, documents, split_of
 from langneurons.corpus.windows import pack_all
 from langneurons.demo.training import DemoModel, build_model, train, train_tokenizer
 from langneurons.errors import run
+from langneurons.writing import atomic_folder
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", type=json.loads, required=True, help="the model's entry in the config, JSON")
-    parser.add_argument("--sources", type=json.loads, required=True, help="text source by language, JSON")
-    parser.add_argument("--share", type=json.loads, required=True, help="share of documents for valid and test, JSON")
+    parser.add_argument("--settings", type=from_json, required=True, help="the model's entry in the config, JSON")
+    parser.add_argument("--sources", type=from_json, required=True, help="text source by language, JSON")
+    parser.add_argument("--share", type=from_json, required=True, help="share of documents for valid and test, JSON")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number rounds differently")
     parser.add_argument("--output", type=Path, required=True, help="folder for the model and its tokenizer")
@@ -48,8 +49,9 @@ def main(argv: list[str] | None = None) -> None:
     windows = {language: pack_all(texts[language], tokenizer, demo.context, language) for language in texts}
     model = build_model(demo, tokenizer)
     loss = train(model, windows, demo, args.seed)
-    model.save_pretrained(args.output)
-    tokenizer.save_pretrained(args.output)
+    with atomic_folder(args.output) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     print(f"{model.num_parameters():,} parameters, final training loss {loss:.3f} nats per token", file=sys.stderr)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from langneurons.neurons.counting import ActivationCounts
 
 ROUND = 4
-"""Every fourth window is in the first quarter of the text, and every other one in its half: these are recorded apart."""
+"""Every fourth window is in the first quarter of the text, every other one in its half: these are recorded apart."""
 TOGETHER = {"hf": 1, "vllm": 16}
 """Batches whose sums are added before they are rounded, by engine."""
 
@@ -53,7 +53,7 @@ def shard_range(windows: int, size: int, shard: int, shards: int) -> range:
 def add_up(counts: Sequence[ActivationCounts]) -> ActivationCounts:
     """The counts and sums of all shards together. Whether any was recorded, and which, is the same in all."""
     first = counts[0]
-    added = {}
+    added: dict[str, Any] = {}
     for name in first.__dataclass_fields__:
         values = [getattr(one, name) for one in counts]
         added[name] = None if any(value is None for value in values) else sum(values[1:], values[0])

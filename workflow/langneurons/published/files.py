@@ -91,8 +91,10 @@ def save(path: str | Path, content: Any) -> None:
     """Write with `torch.save`; the same content gives the same bytes."""
     import torch
 
-    with artifacts.atomic(path) as temporary, temporary.open("wb") as handle:
-        torch.save(content, handle)  # to a handle: given a path, torch writes the temporary name into the file
+    buffer = io.BytesIO()  # given a path, torch writes the temporary name into the file, and a full disk has no message
+    torch.save(content, buffer)
+    with artifacts.atomic(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def integer_array(path: str | Path, name: str, value: object) -> np.ndarray:

@@ -1,0 +1,172 @@
+"""The tiny experiment, run once on one machine and once on a cluster of two nodes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster import slurm
+from cluster.slurm import Job, Slurm, wait_for
+from workflow.conftest import TINY, Project, copy_project
+
+MODEL = "tiny-gpt2"
+RECORDING = f"results/{MODEL}/activations/en.safetensors"
+
+
+def configuration() -> dict:
+    """One small model that claims a GPU. Batches of 8 windows, so that recording has enough to be cut."""
+    config = copy.deepcopy(TINY)
+    config["run"] = {"models": [MODEL], "languages": ["en", "de"], "perturbations": ["deactivate"]}
+    config["models"] = {MODEL: {**config["models"][MODEL], "gpus": 1, "threads": 2, "batch_size": 8}}
+    config["identification"] = {"compare": []}
+    del config["perturbations"]
+    return config
+
+
+@dataclass
+class ClusterProject(Project):
+    """A copy of the project that runs on the cluster, through its profile."""
+
+    def command(self, *arguments: str) -> list[str]:
+        """Snakemake with the profile as it is. Only the status is asked for sooner: jobs here take seconds."""
+        quick = ["--slurm-init-seconds-before-status-checks", "2"]
+        return [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *quick, *arguments]
+
+    def plain(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> Running:
+        """Start a run in the background."""
+        (self.folder / "tiny.yaml").write_text(yaml.safe_dump(self.config))
+        printed = self.folder / "printed.txt"
+        with printed.open("w") as file:
+            process = subprocess.Popen(
+                self.command(*arguments, "--configfile", "tiny.yaml"),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        return Running(process, printed)
+
+    def freeze(self, cluster: Slurm, rule: str) -> Job:
+        """Stop the script of a rule as soon as it runs, so that its job can be disturbed while it works."""
+
+        def running() -> tuple[Job, list[int]] | None:
+            jobs = [job for job in cluster.jobs_in(self.folder) if job.rule == rule and job.state == "RUNNING"]
+            scripts = [pid for job in jobs for pid in slurm.processes_of(job.number, f"workflow/scripts/{rule}.py")]
+            return (jobs[0], scripts) if scripts else None
+
+        job, scripts = wait_for(running, f"a running job of {rule}", 120)
+        for pid in scripts:
+            os.kill(pid, signal.SIGSTOP)
+        return job
+
+
+@dataclass
+class Running:
+    """A run in the background."""
+
+    process: subprocess.Popen
+    printed: Path
+
+    def finish(self, seconds: float = 240) -> str:
+        """Wait for its end; fail with the output if it failed."""
+        try:
+            code = self.process.wait(seconds)
+        finally:
+            slurm.kill(self.process.pid)
+        output = self.printed.read_text()
+        assert code == 0, output
+        return output
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Slurm]:
+    """The running cluster; where none can be started the tests are skipped, but fail in continuous integration."""
+    if reason := slurm.missing():
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    root = Path(tempfile.mkdtemp(prefix="slurm-"))  # short: the path of munge's socket has at most 107 characters
+    root.chmod(0o755)
+    try:
+        with slurm.running(root) as started:
+            yield started
+    finally:
+        shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def pretended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment for a machine whose GPUs are device files without a device.
+
+    SLURM hands them out, but scripts must not look for them: a `python` first on the PATH tells them of none.
+    """
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "python").write_text(
+        "#!/usr/bin/env bash\n"
+        "words=()\n"
+        'while (($#)); do words+=("$1"); [[ $1 == --gpus ]] && { words+=(0); shift; }; shift; done\n'
+        f'exec {sys.executable} "${{words[@]}}"\n'
+    )
+    (folder / "python").chmod(0o755)
+    environment = Project(folder).environment
+    return {**environment, "PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory, pretended: dict[str, str]) -> Project:
+    """The experiment, run on this machine with the default profile, undisturbed."""
+    project = copy_project(tmp_path_factory.mktemp("local") / "langneurons")
+    project.config, project.environment = configuration(), pretended
+    project.run()
+    return project
+
+
+@pytest.fixture
+def unrecorded(local: Project, tmp_path: Path, cluster: Slurm) -> ClusterProject:
+    """A copy of the finished experiment without one recording. It goes on on the cluster; its model claims no GPU."""
+    shutil.copytree(local.folder, tmp_path / "langneurons")
+    (tmp_path / "langneurons" / RECORDING).unlink()
+    project = ClusterProject(tmp_path / "langneurons", configuration(), local.environment)
+    project.config["models"][MODEL]["gpus"] = 0
+    return project
+
+
+@pytest.fixture(scope="session")
+def distributed(tmp_path_factory: pytest.TempPathFactory, pretended: dict[str, str], cluster: Slurm) -> ClusterProject:
+    """The experiment on the cluster: account, GPUs and feature are named in the profile's block, recordings are cut."""
+    copied = copy_project(tmp_path_factory.mktemp("distributed") / "langneurons")
+    project = ClusterProject(copied.folder, configuration() | {"recording": {"shards": 2}}, pretended)
+    profile = project.folder / "profiles" / "slurm" / "config.yaml"
+    text = profile.read_text(encoding="utf-8")
+    for key, old, new in [
+        ("slurm_account", "my-account", "ours"),
+        ("gpu_gres", "gpu:a100", "gpu:toy"),
+        ("gpu_constraint", "a100_80gb", "large"),
+    ]:
+        assert text.count(f"# {key}: {old}") == 1
+        text = text.replace(f"# {key}: {old}", f"{key}: {new}")
+    profile.write_text(text, encoding="utf-8")
+    project.run()
+    return project
