@@ -83,49 +83,51 @@ use rule record_activations as record_shard with:
         "Record the activations of {wildcards.model} on {wildcards.language}, shard {wildcards.shard} of {wildcards.shards}."
 
 
-rule record_sentences:
-    """
-    Run one model over sentences of every language and record every FFN neuron's mean activation on each.
-    """
-    input:
-        tokens=expand(
-            "results/{{model}}/tokens/{language}.{split}.safetensors",
-            language=LANGUAGES,
-            split=config["recording"]["split"],
-        ),
-        model=model_files,
-        script=script("record_sentences"),
-        code=ENGINE_CODE,
-        engine=engine_code,
-    output:
-        expand("results/{{model}}/sentences/{language}.safetensors", language=LANGUAGES),
-    log:
-        "results/logs/record_sentences/{model}.log",
-    benchmark:
-        "results/timings/record_sentences/{model}.tsv"
-    wildcard_constraints:
-        model=OWN,
-    conda:
-        engine_environment
-    threads: machine("threads")
-    resources:
-        **cluster("sentences", machine("gpus")),
-        gpu=machine("gpus"),
-        batch_size=machine("batch_size"),
-    params:
-        model=engine_params,
-        sentences=config["identification"]["sentences"],
-    message:
-        f"Record {{wildcards.model}} on sentences in {', '.join(LANGUAGES)}."
-    shell:
-        r"""
-        HF_HUB_OFFLINE=1 python {input.script:q} \
-            --model {params.model:q} \
-            --gpus {resources.gpu} \
-            --threads {threads} \
-            --batch-size {resources.batch_size} \
-            --tokens {input.tokens:q} \
-            --sentences {params.sentences} \
-            --outputs {output:q} \
-            2>&1 | tee {log:q}
+for one in own_models():
+
+    rule:
         """
+        Run one model over sentences of every language and record every FFN neuron's mean activation on each.
+        """
+        name:
+            f"record_sentences_of_{variants.identifier(one.model)}"
+        input:
+            tokens=expand(
+                f"results/{one.model}/tokens/{{language}}.{{split}}.safetensors",
+                language=LANGUAGES,
+                split=config["recording"]["split"],
+            ),
+            model=model_files(one),
+            script=script("record_sentences"),
+            code=ENGINE_CODE,
+            engine=engine_code(one),
+        output:
+            expand(f"results/{one.model}/sentences/{{language}}.safetensors", language=LANGUAGES),
+        log:
+            f"results/logs/record_sentences/{one.model}.log",
+        benchmark:
+            f"results/timings/record_sentences/{one.model}.tsv"
+        conda:
+            engine_environment(one)
+        threads: machine("threads")(one)
+        resources:
+            **cluster("sentences", machine("gpus"), one),
+            gpu=machine("gpus")(one),
+            batch_size=machine("batch_size")(one),
+        params:
+            model=engine_params(one),
+            sentences=config["identification"]["sentences"],
+        message:
+            f"Record {one.model} on sentences in {', '.join(LANGUAGES)}."
+        shell:
+            r"""
+            HF_HUB_OFFLINE=1 python {input.script:q} \
+                --model {params.model:q} \
+                --gpus {resources.gpu} \
+                --threads {threads} \
+                --batch-size {resources.batch_size} \
+                --tokens {input.tokens:q} \
+                --sentences {params.sentences} \
+                --outputs {output:q} \
+                2>&1 | tee {log:q}
+            """

@@ -198,10 +198,10 @@ def play(project: Project, moments: list[Kill], draw: random.Random) -> Round:
     return outcome
 
 
-def fresh(folder: Path) -> Project:
-    """A copy of the sources with the small experiment."""
-    project = copy_project(folder)
-    project.config = copy.deepcopy(SMALLEST)
+def fresh(sources: Path, folder: Path) -> Project:
+    """A copy of the sources, in which nothing has run, with the small experiment."""
+    shutil.copytree(sources, folder)
+    project = Project(folder, copy.deepcopy(SMALLEST))
     (folder / "tiny.yaml").write_text(yaml.safe_dump(project.config))
     return project
 
@@ -220,13 +220,14 @@ def main(argv: list[str] | None = None) -> int:
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         began = time.monotonic()
-        project = fresh(Path(folder) / "clean")
+        sources = copy_project(Path(folder) / "sources").folder  # once: someone may be editing the project meanwhile
+        project = fresh(sources, Path(folder) / "clean")
         play(project, [], random.Random())
         clean = compared(project)
         print(f"clean run: {len(clean)} files, {time.monotonic() - began:.0f} s", flush=True)
         for number in range(1, args.rounds + 1):
             draw = random.Random(f"{args.seed} {number}")
-            project = fresh(Path(folder) / f"round-{number}")
+            project = fresh(sources, Path(folder) / f"round-{number}")
             try:
                 outcome = play(project, plan(draw, args.kills), draw)
             except ChaosError as error:

@@ -146,10 +146,15 @@ def local(tmp_path_factory: pytest.TempPathFactory, pretended: dict[str, str]) -
 @pytest.fixture
 def unrecorded(local: Project, tmp_path: Path, cluster: Slurm) -> ClusterProject:
     """A copy of the finished experiment without one recording. It goes on on the cluster; its model claims no GPU."""
-    shutil.copytree(local.folder, tmp_path / "langneurons")
-    (tmp_path / "langneurons" / RECORDING).unlink()
-    project = ClusterProject(tmp_path / "langneurons", configuration(), local.environment)
-    project.config["models"][MODEL]["gpus"] = 0
+    return without_recording(local, tmp_path, gpus=0)
+
+
+def without_recording(local: Project, folder: Path, gpus: int) -> ClusterProject:
+    """Copy the finished experiment, and remove one recording."""
+    shutil.copytree(local.folder, folder / "langneurons")
+    (folder / "langneurons" / RECORDING).unlink()
+    project = ClusterProject(folder / "langneurons", configuration(), local.environment)
+    project.config["models"][MODEL]["gpus"] = gpus
     return project
 
 

@@ -70,8 +70,8 @@ class Job:
 
     @property
     def rule(self) -> str:
-        """The executor writes the rule, and its wildcards, into the comment."""
-        return self.fields.get("Comment", "").removeprefix("rule_").partition("_wildcards_")[0]
+        """The executor writes the rule, and its wildcards, into the comment. Here without the model in its name."""
+        return self.fields.get("Comment", "").removeprefix("rule_").partition("_wildcards_")[0].partition("_of_")[0]
 
     @property
     def state(self) -> str:
@@ -121,8 +121,8 @@ class Slurm:
     def boot(self, node: str) -> None:
         """Start a node's daemon, and wait until it takes jobs."""
         command("slurmd", "-N", node)
-        if self.nodes().get(node, "").startswith("down"):
-            command("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        resume = ["scontrol", "update", f"NodeName={node}", "State=RESUME"]
+        subprocess.run(resume, capture_output=True, timeout=30, check=False)  # refused if it is back by itself
         wait_for(lambda: self.nodes()[node] in ("idle", "mixed"), f"node {node}", 30)
 
 

@@ -100,7 +100,7 @@ def test_logs_are_kept(distributed: ClusterProject, jobs: list[Job]) -> None:
     logs = distributed.folder / "results" / "logs"
     kept = {path.stem for path in (logs / "slurm").rglob("*.log")}
     assert kept == {job.number for job in jobs}
-    assert (logs / "record_activations" / f"{MODEL}.en.log").stat().st_size > 0
+    assert (logs / "train_demo_model" / f"{MODEL}.log").stat().st_size > 0
 
 
 def test_second_run_does_nothing(distributed: ClusterProject) -> None:

@@ -8,16 +8,29 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from cluster.conftest import MODEL, RECORDING, ClusterProject
-from cluster.slurm import Slurm, command, wait_for
+from cluster.conftest import RECORDING, ClusterProject, Running, without_recording
+from cluster.slurm import Slurm, command, kill, wait_for
 from workflow.conftest import Project
 
 pytestmark = pytest.mark.cluster
 
 RULE = "record_activations"
+
+
+@pytest.fixture(scope="module")
+def hung(
+    cluster: Slurm, local: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ClusterProject, Running]]:
+    """A run whose job hangs, with a time limit of one minute for every attempt. Other tests go on meanwhile."""
+    project = without_recording(local, tmp_path_factory.mktemp("hung"), gpus=2)
+    run = project.start(RECORDING, "--set-resources", f"{RULE}:runtime=attempt")
+    project.freeze(cluster, RULE)
+    yield project, run
+    kill(run.process.pid)
 
 
 def expect_undisturbed(project: ClusterProject, local: Project) -> None:
@@ -28,6 +41,7 @@ def expect_undisturbed(project: ClusterProject, local: Project) -> None:
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+@pytest.mark.usefixtures("hung")  # from here on, for the test of the time limit
 def test_cancelled_job_is_tried_again(cluster: Slurm, unrecorded: ClusterProject, local: Project) -> None:
     """With more of everything, since snakemake cannot know why it ended. The model claims no GPU."""
     run = unrecorded.start(RECORDING)
@@ -41,39 +55,6 @@ def test_cancelled_job_is_tried_again(cluster: Slurm, unrecorded: ClusterProject
     for job in (first, second):
         assert (job.rule, job.fields["Partition"]) == (RULE, "cpu")
         assert "TresPerJob" not in job.fields
-    expect_undisturbed(unrecorded, local)
-
-
-def test_time_limit_grows(cluster: Slurm, unrecorded: ClusterProject, local: Project) -> None:
-    """A job that hangs is ended at its limit of one minute, and tried again with two. The model claims two GPUs."""
-    unrecorded.config["models"][MODEL]["gpus"] = 2
-    run = unrecorded.start(RECORDING, "--set-resources", f"{RULE}:runtime=attempt")
-    job = unrecorded.freeze(cluster, RULE)
-    output = run.finish()
-    assert f"SLURM-job '{job.number}' failed, SLURM status is: 'TIMEOUT'" in output
-    first, second = cluster.jobs_in(unrecorded.folder)
-    assert [(job.state, job.minutes) for job in (first, second)] == [("TIMEOUT", 1), ("COMPLETED", 2)]
-    for job in (first, second):
-        assert (job.fields["Partition"], job.fields["TresPerJob"]) == ("gpu", "gres:gpu:2")
-    expect_undisturbed(unrecorded, local)
-
-
-def test_node_that_goes_down_and_comes_back(cluster: Slurm, unrecorded: ClusterProject, local: Project) -> None:
-    """SLURM starts its job again on the other node; snakemake waits for it."""
-    run = unrecorded.start(RECORDING)
-    job = unrecorded.freeze(cluster, RULE)
-    node = job.fields["BatchHost"]
-    cluster.crash(node, job)
-    assert cluster.nodes()[node].startswith("down")
-    # SLURM holds a job that it takes back for two minutes; here somebody lets it go at once.
-    wait_for(lambda: [again for again in cluster.jobs_in(unrecorded.folder) if again.state == "PENDING"], "requeueing")
-    command("scontrol", "update", f"JobId={job.number}", "StartTime=now")
-    run.finish()
-    cluster.boot(node)
-    (again,) = cluster.jobs_in(unrecorded.folder)
-    assert (again.number, again.state, again.fields["Restarts"]) == (job.number, "COMPLETED", "1")
-    assert again.fields["BatchHost"] != node
-    assert cluster.nodes()[node] == "idle"
     expect_undisturbed(unrecorded, local)
 
 
@@ -105,4 +86,35 @@ def test_killed_snakemake(cluster: Slurm, unrecorded: ClusterProject, local: Pro
     unrecorded.run("--unlock")
     unrecorded.run(RECORDING)
     assert [job.state for job in cluster.jobs_in(unrecorded.folder)] == ["CANCELLED", "COMPLETED"]
+    expect_undisturbed(unrecorded, local)
+
+
+def test_time_limit_grows(cluster: Slurm, hung: tuple[ClusterProject, Running], local: Project) -> None:
+    """A job that hangs is ended at its limit of one minute, and tried again with two. The model claims two GPUs."""
+    project, run = hung
+    output = run.finish()
+    first, second = cluster.jobs_in(project.folder)
+    assert f"SLURM-job '{first.number}' failed, SLURM status is: 'TIMEOUT'" in output
+    assert [(job.state, job.minutes) for job in (first, second)] == [("TIMEOUT", 1), ("COMPLETED", 2)]
+    for job in (first, second):
+        assert (job.fields["Partition"], job.fields["TresPerJob"]) == ("gpu", "gres:gpu:2")
+    expect_undisturbed(project, local)
+
+
+def test_node_that_goes_down_and_comes_back(cluster: Slurm, unrecorded: ClusterProject, local: Project) -> None:
+    """SLURM starts its job again on the other node; snakemake waits for it."""
+    run = unrecorded.start(RECORDING)
+    job = unrecorded.freeze(cluster, RULE)
+    node = job.fields["BatchHost"]
+    cluster.crash(node, job)
+    assert cluster.nodes()[node].startswith("down")
+    # SLURM holds a job that it takes back for two minutes; here somebody lets it go at once.
+    wait_for(lambda: [again for again in cluster.jobs_in(unrecorded.folder) if again.state == "PENDING"], "requeueing")
+    command("scontrol", "update", f"JobId={job.number}", "StartTime=now")
+    run.finish()
+    cluster.boot(node)
+    (again,) = cluster.jobs_in(unrecorded.folder)
+    assert (again.number, again.state, again.fields["Restarts"]) == (job.number, "COMPLETED", "1")
+    assert again.fields["BatchHost"] != node
+    assert cluster.nodes()[node] == "idle"
     expect_undisturbed(unrecorded, local)

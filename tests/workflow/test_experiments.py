@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -128,3 +130,18 @@ def test_paper_without_questions(project: Project) -> None:
     done = project.plain("-n", "--configfile", file, "--config", f"folder={project.folder.parent / 'folder'}")
     message = message_of(done.stdout + done.stderr)
     assert "folder/questions/vi.txt: the prompts of language 'vi' cannot be read (No such file or directory)" in message
+
+
+def test_long_parameters_are_put_into_files(project: Project) -> None:
+    """120 draws of random neurons are described by more text than one argument of a command should have."""
+    overlay = {"run": {"perturbations": ["deactivate", "random"]}, "perturbations": {"random": {"draws": 60}}}
+    output = project.run("-n", "--printshellcmds", config=overlay)
+    files = set(re.findall(r"--perturbations @(\S+)", output))
+    assert len(files) == 1
+    name = files.pop()
+    text = (project.folder / name).read_text(encoding="utf-8")
+    assert Path(name).stem == hashlib.sha256(text.encode()).hexdigest()
+    assert len(json.loads(text)) == 1 + 2 + 2 * 60
+    commands = re.findall(r"python workflow/scripts/.*?\| tee", output, re.DOTALL)
+    assert len(commands) > 40
+    assert max(map(len, commands)) < 100_000  # Linux allows 131,072 characters
