@@ -73,7 +73,8 @@ class ClusterProject(Project):
 
         def running() -> tuple[Job, list[int]] | None:
             jobs = [job for job in cluster.jobs_in(self.folder) if job.rule == rule and job.state == "RUNNING"]
-            scripts = [pid for job in jobs for pid in slurm.processes_of(job.number, f"workflow/scripts/{rule}.py")]
+            script = f"workflow/scripts/{rule}.py"
+            scripts = [pid for job in jobs for pid in slurm.processes_of(job.number, script, self.folder)]
             return (jobs[0], scripts) if scripts else None
 
         job, scripts = wait_for(running, f"a running job of {rule}", 120)

@@ -143,19 +143,20 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) ->
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-def processes_of(job: str, word: str = "") -> list[int]:
+def processes_of(job: str, word: str = "", below: Path = Path("/")) -> list[int]:
     """The processes of a job: SLURM's own for its steps, and all that have the job's number in their environment.
 
-    With a word only those that have it among the words of their command line.
+    With a word instead those that have it among the words of their command line, and work in this folder or below.
     """
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            there = Path(os.readlink(folder / "cwd")).is_relative_to(below)
             inside = f"SLURM_JOB_ID={job}".encode() in (folder / "environ").read_bytes().split(b"\0")
         except OSError:  # ended meanwhile
             continue
-        if word in words if word else inside or words[0].startswith(f"slurmstepd: [{job}."):
+        if (word in words and there) if word else inside or words[0].startswith(f"slurmstepd: [{job}."):
             found.append(int(folder.name))
     return found
 
