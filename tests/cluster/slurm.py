@@ -152,7 +152,7 @@ def processes_of(job: str, word: str = "", below: Path = Path("/")) -> list[int]
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            there = Path(os.readlink(folder / "cwd")).is_relative_to(below)
+            there = (folder / "cwd").readlink().is_relative_to(below)
             inside = f"SLURM_JOB_ID={job}".encode() in (folder / "environ").read_bytes().split(b"\0")
         except OSError:  # ended meanwhile
             continue

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engines.families import FAMILIES
-from langneurons.cost import read_size
+from langneurons.sizes import read_size
 from langneurons.models.layouts import layout_of
 
 

@@ -19,17 +19,9 @@ from langneurons.published.masks import read_masks
 from workflow.conftest import ROOT, Project, copy_project, environment
 
 LIBRARY = ROOT / "workflow" / "langneurons"
-PLUMBING = {"__init__.py", "artifacts.py", "config.py", "download.py", "errors.py", "folders.py", "progress.py"}
-PLUMBING |= {
-    "arguments.py",
-    "devices.py",
-    "hub.py",
-    "publications.py",
-    "sweeps.py",
-    "validation.py",
-    "variants.py",
-    "writing.py",
-}
+PLUMBING = {"__init__.py", "arguments.py", "artifacts.py", "config.py", "devices.py", "download.py", "errors.py"}
+PLUMBING |= {"folders.py", "formats.py", "hub.py", "progress.py", "publications.py", "sweeps.py", "validation.py"}
+PLUMBING |= {"variants.py", "writing.py"}
 """Modules that decide no numbers: reading, writing, downloading, validating, reporting progress."""
 DEFAULT_JOBS = 86
 

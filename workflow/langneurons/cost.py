@@ -14,7 +14,6 @@ from langneurons import config as experiment
 from langneurons import footprint, variants, workload
 from langneurons.errors import ConfigError
 from langneurons.sizes import BYTES, SIZES, Size, size_of
-from langneurons.sizes import read_size as read_size  # known by this name as well
 from langneurons.variants import ANSWERS, PERPLEXITY, Mapping
 
 # -- speeds -----------------------------------------------------------------------------------------------------------

@@ -271,8 +271,8 @@ def _check_shards(config: Mapping, name: str) -> None:
         if shards > most(windows, size):
             raise ConfigError(
                 f"config key 'recording.shards' is {shards}, but the {windows:,} windows of language '{language}' for "
-                f"the model '{name}' can be shared by at most {most(windows, size)}: a shard has {size} or more, since it "
-                f"ends where batches end. Lower it, or 'models.{name}.batch_size' (now {settings['batch_size']})."
+                f"the model '{name}' can be shared by at most {most(windows, size)}: a shard has {size} or more, since "
+                f"it ends where batches end. Lower it, or 'models.{name}.batch_size' (now {settings['batch_size']})."
             )
 
 
