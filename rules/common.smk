@@ -22,6 +22,7 @@ from langneurons import config as experiment
 from langneurons import cost, formats, variants
 from langneurons.errors import UserError
 from langneurons.validation import validate
+from langneurons.writing import write_text
 
 try:
     config.update(validate(config))
@@ -330,10 +331,9 @@ def constant(value):
     text = experiment.canonical(value)
     if len(text) > LONGEST_PARAMETER:
         path = Path(".snakemake", "langneurons", f"{hashlib.sha256(text.encode()).hexdigest()}.json")
-        text = f"@{path}"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(experiment.canonical(value), encoding="utf-8")
+            write_text(path, text)
+        text = f"@{path}"
     return lambda wildcards: text
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engines.families import FAMILIES
-from langneurons.sizes import read_size
 from langneurons.models.layouts import layout_of
+from langneurons.sizes import read_size
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -655,7 +655,7 @@ def test_a_folder_as_target_ends_with_one_message(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr.startswith(f"error: {tmp_path / 'folder'}: Is a directory.")
+    assert result.stderr.startswith(f"error: {tmp_path / 'folder'}: cannot be written (Is a directory).")
 
 
 def test_checksums(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
     folder = tmp_path_factory.mktemp("shards") / "langneurons"
     shutil.copytree(finished.folder, folder)
     copied = Project(folder)
-    copied.run("--forcerun", "record_activations", "--", *RECORDINGS, config=SMALL)
+    copied.run(*RECORDINGS, "--forcerun", "record_activations", config=SMALL)
     return copied
 
 
@@ -41,9 +41,9 @@ def test_shards_give_the_same_files(project: Project, shards: int) -> None:
     whole = recordings(project)
     for name in RECORDINGS:
         (project.folder / name).unlink()
-    jobs = project.stale("--", *RECORDINGS, config=sharded(shards))
+    jobs = project.stale(*RECORDINGS, config=sharded(shards))
     assert jobs == {"record_shard": len(RECORDINGS) * shards, "record_activations": len(RECORDINGS)}
-    project.run("--", *RECORDINGS, config=sharded(shards))
+    project.run(*RECORDINGS, config=sharded(shards))
     assert recordings(project) == whole
     for model in MODELS:
         files = [path for path in Path(project.folder, "results", model, "activations").rglob("*") if path.is_file()]
@@ -55,11 +55,11 @@ def test_shards_give_the_same_files(project: Project, shards: int) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_another_number_of_shards_reruns_no_finished_recording(project: Project, number: int) -> None:
-    assert project.stale("--", *RECORDINGS, config=sharded(number)) == {}
+    assert project.stale(*RECORDINGS, config=sharded(number)) == {}
 
 
 def test_more_text_is_recorded_with_the_new_number(project: Project) -> None:
-    jobs = project.stale("--", *RECORDINGS, config=sharded(3, corpora={"tokens": {"train": 3900}}))
+    jobs = project.stale(*RECORDINGS, config=sharded(3, corpora={"tokens": {"train": 3900}}))
     assert jobs == {"tokenize_corpus": 4, "record_shard": 12, "record_activations": 4}
 
 
@@ -74,13 +74,13 @@ def test_shards_cut_for_different_batch_sizes(project: Project) -> None:
     shards = [name.replace("activations/en", f"activations/shards/en.{number}-of-2") for number in (1, 2)]
     original = (project.folder / name).read_bytes()
     (project.folder / name).unlink()
-    project.run("--notemp", "--", shards[0], config=sharded(2))
-    message = project.mistake("--", name, config={**sharded(2), "models": {MODELS[0]: {"batch_size": 4}}})
+    project.run(shards[0], "--notemp", config=sharded(2))
+    message = project.mistake(name, config={**sharded(2), "models": {MODELS[0]: {"batch_size": 4}}})
     assert "the shard begins with window 48, but window 32 comes next" in message
     assert "Delete the folder of the shards, and run again." in message
     assert not (project.folder / name).exists()
     shutil.rmtree((project.folder / name).parent / "shards")
-    project.run("--", name, config=sharded(2))
+    project.run(name, config=sharded(2))
     assert (project.folder / name).read_bytes() == original
 
 
