@@ -50,7 +50,9 @@ def test_shards_give_the_same_files(project: Project, shards: int) -> None:
         assert len(files) == len(LANGUAGES)
         for path in files:
             arrays, _ = artifacts.read_arrays(path, "activations")
-            assert path.stat().st_size <= 1.1 * sum(np.asarray(array).nbytes for array in arrays.values())
+            # The header takes less than 2 KiB whatever the model's size: 1.1 times the arrays from 20 KiB of them on; here
+            # there are 8, and 82 of the demo models.
+            assert path.stat().st_size <= sum(np.asarray(array).nbytes for array in arrays.values()) + 2048
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -75,7 +77,8 @@ def test_shards_cut_for_different_batch_sizes(project: Project) -> None:
     original = (project.folder / name).read_bytes()
     (project.folder / name).unlink()
     project.run(shards[0], "--notemp", config=sharded(2))
-    message = project.mistake(name, config={**sharded(2), "models": {MODELS[0]: {"batch_size": 4}}})
+    other = {**sharded(2), "models": {MODELS[0]: {"batch_size": 4}, MODELS[1]: {"batch_size": 8}}}
+    message = project.mistake(name, config=other)
     assert "the shard begins with window 48, but window 32 comes next" in message
     assert "Delete the folder of the shards, and run again." in message
     assert not (project.folder / name).exists()
