@@ -50,8 +50,8 @@ def test_shards_give_the_same_files(project: Project, shards: int) -> None:
         assert len(files) == len(LANGUAGES)
         for path in files:
             arrays, _ = artifacts.read_arrays(path, "activations")
-            # The header takes less than 2 KiB, whatever the model's size: a tenth of 20 KiB of arrays. Here there are 8,
-            # of the demo models 82.
+            # The header takes less than 2 KiB, whatever the size of the model: a tenth of 20 KiB of arrays. Here there
+            # are 8, of the demo models 82.
             assert path.stat().st_size <= sum(np.asarray(array).nbytes for array in arrays.values()) + 2048
 
 
