@@ -17,6 +17,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/cluster.smk"
 include: "rules/models.smk"
 include: "rules/published.smk"
 include: "rules/corpus.smk"
@@ -39,7 +40,7 @@ onstart:
 rule all:
     default_target: True
     input:
-        combinations(),
+        MEASUREMENTS.wanted(),
         "results/report/report.html",
         "results/report/audit.txt",
     message:

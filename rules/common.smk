@@ -1,11 +1,9 @@
-"""Validation of the config, and the few functions that rules share. No other rule file defines functions."""
+"""Validation of the config, and the few functions that rules share. Of the other rule files only cluster.smk has functions."""
 
 import functools
 import hashlib
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -19,7 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'workflow'))}; ")
 
 from langneurons import config as experiment
-from langneurons import cost, formats, variants
+from langneurons import formats, measured, variants
 from langneurons.errors import UserError
 from langneurons.validation import validate
 from langneurons.writing import write_text
@@ -39,6 +37,7 @@ SELECTIONS = variants.run_selections(config)
 RELEVANCE = config["metrics"]["relevance"] or {"gpus": 0, "threads": 1, "batch_size": 1}
 LONGEST_PARAMETER = 16_000  # characters; Linux allows 131,072 for a whole command
 CONTENTS = {model: experiment.contents(config, model) for model in config["models"]}
+MEASUREMENTS = measured.Measurements(config)
 
 
 def check_gpus(models):
@@ -87,31 +86,6 @@ localrules:
     download_model,
     download_published,
     check_audit,
-
-
-def answers_of(model):
-    """The answers of a model, by perturbation, then language."""
-    return expand(
-        "results/{model}/generations/{perturbation}/{language}.jsonl",
-        model=model,
-        perturbation=CONTENTS[model]["answered"],
-        language=LANGUAGES,
-    )
-
-
-def windows_of(model):
-    """The scored windows of a model, by perturbation, then language."""
-    return expand(
-        "results/{model}/perplexity/{perturbation}/{language}.parquet",
-        model=model,
-        perturbation=CONTENTS[model]["read"],
-        language=LANGUAGES,
-    )
-
-
-def combinations():
-    """Every model x perturbation x language that the run measures."""
-    return [file for model in MODELS for file in [*windows_of(model), *answers_of(model)]]
 
 
 def metrics(model, *names):
@@ -340,81 +314,3 @@ def constant(value):
 def machine(key):
     """What a model's jobs need of the machine. As resources these values rerun nothing when they change."""
     return lambda wildcards: config["models"][wildcards.model][key]
-
-
-# -- what SLURM is asked for. On one machine nobody limits these resources; nowhere do they rerun anything ---------------
-
-
-@functools.cache
-def request(model, stage):
-    """Minutes and memory (MB) of a stage of one model, from its size and the config; without a model, of the largest."""
-    if stage == "relevance":  # nothing is known of a model that scores answers
-        return cost.Request(minutes=120, memory_mb=32_000)
-    return or_workflow_error(cost.request, config, model, stage)
-
-
-def site(name, **job):
-    """What the cluster's profile says for a job under a name of its default-resources; None where it says nothing."""
-    given = (workflow.resource_settings.default_resources or {}).get(name)
-    return given and given.evaluate(**job).value
-
-
-def cluster(stage, gpus=None, model=None):
-    """
-    What jobs ask a cluster for. Memory and time, and more of both at every attempt, since a job that had too little is tried
-    again. Rules that can use GPUs say how many; with GPUs jobs go where the profile's `gpu_` keys say, without where all
-    others go. Rules of one model name it; for others the wildcards do.
-    """
-
-    def needs(wildcards):
-        return request((model or wildcards).get("model"), stage)
-
-    def placed(key, of_gpus):
-        """A resource that a job with GPUs takes from another key."""
-        return lambda wildcards, **job: site(of_gpus if gpus(model or wildcards) else key, wildcards=wildcards, **job)
-
-    def gres(wildcards, **job):
-        """SLURM's words for the GPUs: `gpu` or `gpu:<type>` of the profile, and how many."""
-        words = site("gpu_gres", wildcards=wildcards, **job)
-        number = gpus(model or wildcards)
-        return f"{words}:{number}" if words and number else None
-
-    def gpu_type(wildcards, **job):
-        """The type in these words. SLURM wants it in both places: --gres=gpu:a100:2 --gpus=a100:2."""
-        return (gres(wildcards, **job) or "").removeprefix("gpu:").rpartition(":")[0] or None
-
-    asked = {
-        "mem_mb": lambda wildcards, attempt: needs(wildcards).memory_mb * attempt,
-        "runtime": lambda wildcards, attempt: needs(wildcards).minutes * attempt,
-    }
-    if gpus is not None:
-        asked["slurm_partition"] = placed("slurm_partition", "gpu_partition")
-        asked["constraint"] = placed("constraint", "gpu_constraint")
-        asked |= {"gres": gres, "gpu_model": gpu_type}
-    return asked
-
-
-def check_slurm():
-    """Refuse to submit jobs where SLURM is not, or to partitions that it does not have. Dry runs need neither."""
-    if workflow.executor_plugin.name != "slurm":
-        return
-    if not shutil.which("sbatch"):
-        raise WorkflowError(
-            "SLURM is not installed here: there is no sbatch on the PATH. Run on a login node of the cluster, or leave out "
-            "--workflow-profile profiles/slurm."
-        )
-    asked = subprocess.run(["sinfo", "-h", "-o", "%R"], text=True, capture_output=True)
-    if asked.returncode:
-        raise WorkflowError(
-            f"SLURM does not answer (sinfo: {asked.stderr.strip()}). Try again once `sinfo` works here."
-        )
-    there = sorted(set(asked.stdout.split()))
-    for job in workflow.dag.needrun_jobs():
-        chosen = job.resources.get("slurm_partition")
-        for name in [] if job.is_local else str(chosen or "").split(","):
-            if name and name not in there:
-                key = "gpu_partition" if job.resources.get("gpu") else "slurm_partition"
-                raise WorkflowError(
-                    f"SLURM has no partition '{name}', which rule {job.rule.name} asks for. Set '{key}' in "
-                    f"profiles/slurm/config.yaml to one of: {', '.join(there)}."
-                )

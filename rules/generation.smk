@@ -4,6 +4,7 @@ Generation: how the model answers questions in every language under each perturb
 REQUIRED INPUTS: results/<model>/perturbations/<perturbation>.parquet; question files;
     results/<model>/tokens/<language>.<split>.safetensors, on which each perturbation is proved.
 OUTPUTS: results/<model>/generations/<perturbation>/<language>.jsonl, one answer per line;
+    results/<model>/generations/<job>.json, the manifest of what a job answered;
     results/<model>/effects/<perturbation>.json, the proof that it took effect, where no perplexity is measured under it;
     results/<model>/metrics/text.parquet, every answer measured;
     results/<model>/metrics/stop_words.parquet, stop words of every list in answers of every language;
@@ -35,11 +36,8 @@ for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
             code=ENGINE_CODE + code("corpus/prompts.py"),
             engine=engine_code(one),
         output:
-            answers=expand(
-                f"results/{one.model}/generations/{{perturbation}}/{{language}}.jsonl",
-                perturbation=job.members,
-                language=LANGUAGES,
-            ),
+            manifest=measured.manifest(one.model, variants.ANSWERS, job),
+            answers=MEASUREMENTS.outputs(one.model, variants.ANSWERS, job),
             effects=expand(
                 f"results/{one.model}/effects/{{perturbation}}.json",
                 perturbation=[name for name in job.edits if name not in READ],
@@ -60,6 +58,7 @@ for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
             languages=LANGUAGES,
             settings=constant(experiment.generation_settings(config)),
             seed=config["seed"],
+            folder=measured.folder(one.model, variants.ANSWERS),
         message:
             f"Answer the questions in {', '.join(LANGUAGES)} with {one.model}: {job.name}."
         shell:
@@ -75,7 +74,8 @@ for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
                 --prompts {input.prompts:q} \
                 --settings {params.settings:q} \
                 --seed {params.seed} \
-                --outputs {output.answers:q} \
+                --output {params.folder:q} \
+                --output-manifest {output.manifest:q} \
                 --output-effects {output.effects:q} \
                 2>&1 | tee {log:q}
             """
@@ -87,7 +87,7 @@ rule score_text:
     repetition, sameness with the baseline.
     """
     input:
-        generations=lambda wildcards: answers_of(wildcards.model),
+        generations=lambda wildcards: MEASUREMENTS.inputs(wildcards.model, variants.ANSWERS),
         lists=experiment.stop_word_files(config),
         script=script("score_text"),
         code=TEXT_CODE,

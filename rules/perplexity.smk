@@ -3,6 +3,7 @@ Perplexity: how well the model predicts held-out text of every language under ea
 
 REQUIRED INPUTS: results/<model>/perturbations/<perturbation>.parquet, results/<model>/tokens/<language>.<split>.safetensors
 OUTPUTS: results/<model>/perplexity/<perturbation>/<language>.parquet, one row per window;
+    results/<model>/perplexity/<job>.json, the manifest of what a job measured;
     results/<model>/effects/<perturbation>.json, the proof that the perturbation took effect;
     results/<model>/metrics/perplexity.parquet, all windows together.
 """
@@ -32,11 +33,8 @@ for one, job in product(own_models(), variants.jobs(config, variants.PERPLEXITY)
             code=ENGINE_CODE,
             engine=engine_code(one),
         output:
-            windows=expand(
-                f"results/{one.model}/perplexity/{{perturbation}}/{{language}}.parquet",
-                perturbation=job.members,
-                language=LANGUAGES,
-            ),
+            manifest=measured.manifest(one.model, variants.PERPLEXITY, job),
+            windows=MEASUREMENTS.outputs(one.model, variants.PERPLEXITY, job),
             effects=expand(f"results/{one.model}/effects/{{perturbation}}.json", perturbation=job.edits),
         log:
             f"results/logs/measure_perplexity/{one.model}.{job.name}.log",
@@ -51,6 +49,8 @@ for one, job in product(own_models(), variants.jobs(config, variants.PERPLEXITY)
             batch_size=machine("batch_size")(one),
         params:
             model=constant(experiment.measuring_settings(config, one.model)),
+            languages=LANGUAGES,
+            folder=measured.folder(one.model, variants.PERPLEXITY),
         message:
             f"Measure the perplexity of {one.model} on {', '.join(LANGUAGES)}: {job.name}."
         shell:
@@ -62,7 +62,9 @@ for one, job in product(own_models(), variants.jobs(config, variants.PERPLEXITY)
                 --batch-size {resources.batch_size} \
                 --interventions {input.interventions:q} \
                 --tokens {input.tokens:q} \
-                --outputs {output.windows:q} \
+                --languages {params.languages:q} \
+                --output {params.folder:q} \
+                --output-manifest {output.manifest:q} \
                 --output-effects {output.effects:q} \
                 2>&1 | tee {log:q}
             """
@@ -73,7 +75,7 @@ rule score_perplexity:
     Gather one model's windows of all perturbations and languages.
     """
     input:
-        windows=lambda wildcards: windows_of(wildcards.model),
+        windows=lambda wildcards: MEASUREMENTS.inputs(wildcards.model, variants.PERPLEXITY),
         script=script("score_perplexity"),
     output:
         "results/{model}/metrics/perplexity.parquet",

@@ -141,7 +141,7 @@ for model in [name for name in MODELS if CONTENTS[name]["published"] and CONTENT
             script=script("import_generations"),
             code=PUBLISHED_CODE + code("published/generations.py"),
         output:
-            answers_of(model),
+            MEASUREMENTS.files(model, variants.ANSWERS),
         log:
             f"results/logs/import_generations/{model}.log",
         benchmark:

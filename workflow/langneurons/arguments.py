@@ -1,11 +1,14 @@
-"""Arguments of the command lines that are longer than one may be."""
+"""What several command lines make of their arguments."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from langneurons.variants import BASELINE
 
 
 def from_json(text: str) -> Any:
@@ -18,3 +21,8 @@ def from_json(text: str) -> Any:
         return json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
     except (OSError, json.JSONDecodeError) as error:
         raise argparse.ArgumentTypeError(f"neither JSON nor @ and a file with JSON: {text[:100]} ({error})") from None
+
+
+def perturbation_names(interventions: Sequence[str]) -> list[str]:
+    """The perturbations of a job, which its files of interventions are named after; without any, the baseline."""
+    return [Path(path).name.removesuffix(".parquet") for path in interventions] or [BASELINE]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -252,6 +252,15 @@ def write_generations(path: str | Path, completions: list[Any]) -> None:
 def read_generations(path: str | Path) -> list[Json]:
     """Read completions."""
     return read_records(path, "generations")
+
+
+def write_manifest(path: str | Path, files: Iterable[str | Path]) -> None:
+    """Write the names of files below its folder, with the sha256 of each: it changes exactly when one of them does."""
+    found = {
+        Path(file).relative_to(Path(path).parent).as_posix(): hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        for file in files
+    }
+    write_document(path, "manifest", {"files": found})
 
 
 # -- all files of a results folder -------------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ def reported(config: Mapping) -> Mapping:
         for name in run["models"]
     }
     variants = {name: config["perturbations"][name] for name in run["perturbations"]}
-    unused = {"perturbations_per_job"}
+    unused = {"perturbations_per_job", "follow"}
     if not set(run["models"]) & set(own_models(config)):
         unused |= {"seed", "corpora", "recording", "perplexity", "generation"}  # no model runs
     kept = {key: value for key, value in config.items() if key not in unused}

@@ -21,6 +21,7 @@ VERSIONS = {
     "intervention": 1,
     "perplexity": 1,
     "generations": 1,
+    "manifest": 1,
     "effect": 1,
     "effects": 1,
     "text-metrics": 2,

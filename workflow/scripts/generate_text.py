@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from langneurons import artifacts
-from langneurons.arguments import from_json
+from langneurons.arguments import from_json, perturbation_names
 from langneurons.corpus.prompts import Prompt, read_prompts
 from langneurons.engines import load_engine
 from langneurons.engines.base import Completion, Sampling
@@ -30,7 +30,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompts", nargs="+", required=True, help="question files, one per language")
     parser.add_argument("--settings", type=from_json, required=True, help="the generation section of the config, JSON")
     parser.add_argument("--seed", type=int, required=True, help="only for a temperature above 0")
-    parser.add_argument("--outputs", nargs="+", required=True, help="per perturbation, then language")
+    parser.add_argument("--output", type=Path, required=True, help="folder: <perturbation>/<language>.jsonl is written")
+    parser.add_argument("--output-manifest", required=True, help="what was written, JSON")
     parser.add_argument("--output-effects", nargs="*", default=[], help="what was verified, where nothing else does")
     return parser.parse_args(argv)
 
@@ -67,19 +68,22 @@ def main(argv: list[str] | None = None) -> None:
     )
     probe = probe_windows([artifacts.read_tokens(path).windows for path in args.tokens])
     effects = {Path(path).name.removesuffix(".json"): path for path in args.output_effects}
-    for path, intervention in zip(args.interventions, interventions, strict=True):
+    names = perturbation_names(args.interventions)
+    for name, intervention in zip(names, interventions, strict=False):  # the baseline has none
         proof = engine.verify(intervention, probe)
-        name = Path(path).name.removesuffix(".parquet")
         if name in effects:
             artifacts.write_document(effects[name], "effect", asdict(proof))
-        print(f"verified {path}: {proof.edited_neurons} neurons in {len(proof.layers)} layers", file=sys.stderr)
-    outputs = iter(args.outputs)
-    for intervention in progress(interventions or [None], "generating", unit="perturbation"):
+        print(f"verified {name}: {proof.edited_neurons} neurons in {len(proof.layers)} layers", file=sys.stderr)
+    written = []
+    family = list(zip(names, interventions or [None], strict=True))
+    for name, intervention in progress(family, "generating", unit="perturbation"):
         with engine.perturbed(intervention) if intervention else nullcontext():
             completions = iter(engine.generate([text for group in texts for text in group], sampling))
-        for group, inputs in zip(prompts, texts, strict=True):
+        for language, group, inputs in zip(args.languages, prompts, texts, strict=True):
             records = [record(prompt, text, next(completions)) for prompt, text in zip(group, inputs, strict=True)]
-            artifacts.write_records(next(outputs), "generations", records)
+            written.append(args.output / name / f"{language}.jsonl")
+            artifacts.write_records(written[-1], "generations", records)
+    artifacts.write_manifest(args.output_manifest, written)
 
 
 if __name__ == "__main__":

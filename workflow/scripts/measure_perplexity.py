@@ -4,11 +4,12 @@ import argparse
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
 from langneurons import artifacts
-from langneurons.arguments import from_json
+from langneurons.arguments import from_json, perturbation_names
 from langneurons.engines import load_engine
 from langneurons.engines.proof import probe_windows
 from langneurons.errors import run
@@ -22,7 +23,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32, help="windows per batch")
     parser.add_argument("--interventions", nargs="*", default=[], help="intervention files; none measures the baseline")
     parser.add_argument("--tokens", nargs="+", required=True, help="packed windows, one file per language")
-    parser.add_argument("--outputs", nargs="+", required=True, help="per perturbation, then language")
+    parser.add_argument("--languages", nargs="+", required=True, help="of these files")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder: <perturbation>/<language>.parquet is written"
+    )
+    parser.add_argument("--output-manifest", required=True, help="what was written, JSON")
     parser.add_argument("--output-effects", nargs="*", default=[], help="what was verified, per perturbation")
     return parser.parse_args(argv)
 
@@ -43,13 +48,15 @@ def main(argv: list[str] | None = None) -> None:
         proof = engine.verify(intervention, probe_windows(languages))
         print(f"verified {path}: {proof.edited_neurons} neurons in {len(proof.layers)} layers", file=sys.stderr)
         artifacts.write_document(effect, "effect", asdict(proof))
-    outputs = iter(args.outputs)
-    for intervention in interventions or [None]:
+    written = []
+    for name, intervention in zip(perturbation_names(args.interventions), interventions or [None], strict=True):
         with engine.perturbed(intervention) if intervention else nullcontext():
-            for windows in languages:
+            for language, windows in zip(args.languages, languages, strict=True):
                 loss = engine.token_nll(windows)
                 table = pd.DataFrame({"nll_sum": loss.nll_sum, "tokens": loss.tokens})
-                artifacts.write_table(next(outputs), "perplexity", table, {"engine": engine.description})
+                written.append(args.output / name / f"{language}.parquet")
+                artifacts.write_table(written[-1], "perplexity", table, {"engine": engine.description})
+    artifacts.write_manifest(args.output_manifest, written)
 
 
 if __name__ == "__main__":
