@@ -92,11 +92,7 @@ for one in own_models():
         name:
             f"record_sentences_of_{variants.identifier(one.model)}"
         input:
-            tokens=expand(
-                f"results/{one.model}/tokens/{{language}}.{{split}}.safetensors",
-                language=LANGUAGES,
-                split=config["recording"]["split"],
-            ),
+            tokens=tokens_of(one.model, config["recording"]["split"]),
             model=model_files(one),
             script=script("record_sentences"),
             code=ENGINE_CODE,

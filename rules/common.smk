@@ -169,6 +169,13 @@ def corpus_files(wildcards):
     return or_workflow_error(experiment.source_files, source, wildcards.language)
 
 
+@functools.cache
+def tokens_of(model, split):
+    """The windows of a model, by language."""
+    return expand("results/{model}/tokens/{language}.{split}.safetensors", model=model, language=LANGUAGES, split=split)
+
+
+@functools.cache
 def prompt_files():
     """The questions of every language. A language of published models alone has none."""
     return [path for language in LANGUAGES if (path := experiment.prompt_path(config, language))]

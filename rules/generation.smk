@@ -25,11 +25,7 @@ for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
                 f"results/{one.model}/perturbations/{{perturbation}}.parquet",
                 perturbation=job.edits,
             ),
-            tokens=expand(
-                f"results/{one.model}/tokens/{{language}}.{{split}}.safetensors",
-                language=LANGUAGES,
-                split=config["perplexity"]["split"],
-            ),
+            tokens=tokens_of(one.model, config["perplexity"]["split"]),
             prompts=prompt_files(),
             model=model_files(one),
             script=script("generate_text"),

@@ -23,11 +23,7 @@ for one, job in product(own_models(), variants.jobs(config, variants.PERPLEXITY)
                 f"results/{one.model}/perturbations/{{perturbation}}.parquet",
                 perturbation=job.edits,
             ),
-            tokens=expand(
-                f"results/{one.model}/tokens/{{language}}.{{split}}.safetensors",
-                language=LANGUAGES,
-                split=config["perplexity"]["split"],
-            ),
+            tokens=tokens_of(one.model, config["perplexity"]["split"]),
             model=model_files(one),
             script=script("measure_perplexity"),
             code=ENGINE_CODE,
