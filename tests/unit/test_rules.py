@@ -39,8 +39,8 @@ def test_rule_is_complete(name: str) -> None:
 def test_file_opens_with_its_purpose(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith('"""')
-    if path.stem != "common":
+    if path.stem not in ("common", "cluster"):
         head = text.split('"""')[1]
         assert "REQUIRED INPUTS:" in head
         assert "OUTPUTS:" in head
-        assert "\ndef " not in text  # only common.smk and cluster.smk define functions
+        assert "\ndef " not in text

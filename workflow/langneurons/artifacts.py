@@ -263,6 +263,21 @@ def write_manifest(path: str | Path, files: Iterable[str | Path]) -> None:
     write_document(path, "manifest", {"files": found})
 
 
+def target_of(path: Path) -> Path:
+    """What to ask Snakemake for to make a file anew: the manifest that names it, or the file itself.
+
+    Of a large run Snakemake knows manifests alone (`measured`).
+    """
+    for manifest in sorted(path.parent.parent.glob("*.json")):
+        try:
+            files = read_document(manifest, "manifest")["files"]
+        except ArtifactError:  # of another kind, or damaged
+            continue
+        if path.relative_to(manifest.parent).as_posix() in files:
+            return manifest
+    return path
+
+
 # -- all files of a results folder -------------------------------------------------------------------------------------
 
 

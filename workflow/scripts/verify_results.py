@@ -26,6 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     number, faults = artifacts.verify_all(args.results)
+    targets = sorted({str(artifacts.target_of(path)) for path in faults})  # before any is deleted
     for path, fault in faults.items():
         print(f"{path}: {fault.reason}")
         if args.delete:
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{len(faults)} of {number} files cannot be used{' and are deleted' * args.delete}.", file=sys.stderr)
     if faults:
         print("This makes them anew; add --configfile and --config as in the run that made them:\n")
-        print(shlex.join(["snakemake", "--cores", "all", "--resources", "gpu=1", "--force", *map(str, faults)]))
+        print(shlex.join(["snakemake", "--cores", "all", "--resources", "gpu=1", "--force", *targets]))
         print("\nThen run as usual: what depends on a file whose content has changed is redone, and nothing else.")
     sys.exit(1)
 

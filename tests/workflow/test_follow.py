@@ -1,0 +1,104 @@
+"""Following jobs instead of files, as very large runs do: the same results, and nothing that is missed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaos.comparison import compared, differences
+from workflow.conftest import TINY, Project, environment
+
+JOBS = {"follow": "jobs"}
+MODEL = "tiny-gpt2"
+MEASURING = ("measure_perplexity", "generate_text")
+
+
+@pytest.fixture(scope="module")
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished experiment of its own, of which jobs are followed."""
+    folder = tmp_path_factory.mktemp("follow") / "langneurons"
+    shutil.copytree(finished.folder, folder)
+    copied = Project(folder)
+    jobs = copied.stale(config=JOBS)
+    assert not [rule for rule in jobs if rule.startswith(MEASURING)]
+    assert jobs["score_perplexity"] == jobs["score_text"] == 2  # they depend on other files now
+    copied.run(config=JOBS)
+    assert copied.stale(config=JOBS) == {}
+    return copied
+
+
+def same(project: Project, finished: Project) -> None:
+    assert differences(compared(finished), compared(project)) == []
+
+
+def test_the_results_are_the_same(project: Project, finished: Project) -> None:
+    """Also when one model is measured anew."""
+    same(project, finished)
+    for name in ("perplexity", "generations"):
+        shutil.rmtree(project.folder / "results" / MODEL / name)
+    jobs = project.stale(config=JOBS)
+    assert {rule: jobs[rule] for rule in jobs if rule.startswith(MEASURING)} == {
+        **{f"measure_perplexity_{name}": 1 for name in ("none", "deactivate", "random")},
+        **{f"generate_text_{name}": 1 for name in ("none", *TINY["run"]["perturbations"])},
+    }
+    project.run(config=JOBS)
+    same(project, finished)
+    assert project.stale(config=JOBS) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("generations/deactivate-en/de.jsonl", "generate_text_deactivate"),
+        ("perplexity/none", "measure_perplexity_none"),
+    ],
+)
+def test_deleted_files_are_made_anew(name: str, rule: str, project: Project, finished: Project) -> None:
+    path = project.folder / "results" / MODEL / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    assert project.stale(config=JOBS)[rule] == 1
+    project.run(config=JOBS)
+    same(project, finished)
+    assert project.stale(config=JOBS) == {}
+
+
+def test_a_single_file_can_be_asked_for(project: Project) -> None:
+    """By following files, or where it is missing."""
+    target = f"results/{MODEL}/generations/none/en.jsonl"
+    assert project.stale(target, config={"follow": "files"}) == {}
+    path = project.folder / target
+    content = path.read_bytes()
+    path.unlink()
+    assert project.stale(target, config=JOBS) == {"generate_text_none": 1}
+    project.run(target, config=JOBS)
+    assert path.read_bytes() == content
+    project.run(config=JOBS)
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_damaged_files_are_made_anew(delete: bool, project: Project, finished: Project) -> None:
+    """By the command that `verify_results` prints."""
+    damaged = f"results/{MODEL}/perplexity/random-de-2/en.parquet"
+    path = project.folder / damaged
+    path.write_bytes(path.read_bytes()[:100])
+    done = subprocess.run(
+        [sys.executable, "workflow/scripts/verify_results.py", *["--delete"] * delete],
+        cwd=project.folder, env={**environment(), "PYTHONPATH": "workflow"}, text=True, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"{damaged}: is damaged" in done.stdout
+    assert Path(path).exists() != delete
+    command = f"snakemake --cores all --resources gpu=1 --force results/{MODEL}/perplexity/random.json"
+    assert command in done.stdout.splitlines()
+    project.run(*command.split()[1:], config=JOBS)
+    project.run(config=JOBS)
+    same(project, finished)
+    assert project.stale(config=JOBS) == {}
