@@ -16,7 +16,7 @@ rule train_demo_model:
     input:
         text=training_files,
         script=script("train_demo_model"),
-        code=CORPUS_CODE + code("demo/training.py"),
+        code=CORPUS_CODE + code("demo/muon.py", "demo/training.py"),
     output:
         expand("results/{{model}}/model/{file}", file=experiment.DEMO_MODEL_FILES),
     log:

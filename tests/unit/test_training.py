@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from langneurons.demo.muon import Muon, orthogonalised
 from langneurons.demo.training import (
     FINAL_RATE,
     DemoModel,
@@ -85,3 +86,34 @@ def test_tokenizer_is_lossless_and_has_one_special_token() -> None:
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert len(tokenizer) == 300
     assert tokenizer.all_special_tokens == ["<|endoftext|>"]
+
+
+# -- Muon --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (16, 16)])
+def test_orthogonalised_matrices_keep_their_singular_vectors(shape: tuple[int, int]) -> None:
+    """And all singular values come near 1: between 0.65 and 1.25, where five iterations take those above 0.01."""
+    left, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=torch.Generator().manual_seed(0)))
+    right, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=torch.Generator().manual_seed(1)))
+    values = torch.linspace(0.05, 1, min(shape))
+    found = left.T @ orthogonalised(left @ torch.diag(values) @ right.T) @ right
+    assert torch.allclose(found, torch.diag(found.diagonal()), atol=1e-4)
+    assert 0.65 < found.diagonal().min() < found.diagonal().max() < 1.25
+
+
+@pytest.mark.parametrize("shape", [(12, 48), (48, 12)])
+def test_muon_steps_as_pytorchs(shape: tuple[int, int]) -> None:
+    """Up to the rounding of bfloat16, in which PyTorch's iterates: 2^-8 per operation, of which there are 15."""
+    start = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    found = []
+    for optimizer in (Muon, torch.optim.Muon):
+        parameter = torch.nn.Parameter(start.clone())
+        stepper = optimizer([parameter], lr=0.1, momentum=0.9, weight_decay=0.2)
+        for step in range(3):
+            parameter.grad = torch.randn(shape, generator=torch.Generator().manual_seed(10 + step))
+            stepper.step()
+        found.append(parameter.detach() - start)
+    ours, theirs = found
+    assert (ours - theirs).norm() < 15 * 2**-8 * theirs.norm()
+    assert theirs.norm() > 0.5

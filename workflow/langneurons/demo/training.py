@@ -1,7 +1,8 @@
 """Train a tiny causal language model and its tokenizer from scratch.
 
 A recipe for small corpora on a CPU: the Muon optimizer on the weight matrices of the blocks and AdamW on the rest,
-warm-up and cosine decay, bfloat16 autocast. The same seed on the same machine gives bit-identical weights.
+warm-up and cosine decay, all in float32: many processors have no fast bfloat16. The same seed on the same machine gives
+bit-identical weights.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 import transformers
 from torch import nn
 
+from langneurons.demo.muon import Muon
 from langneurons.progress import progress
 
 END_OF_TEXT = "<|endoftext|>"
@@ -106,9 +108,8 @@ def train(model: Any, windows: dict[str, np.ndarray], demo: DemoModel, seed: int
     model.train()
     for batch in progress(_batches(windows, demo.training_batch, steps, seed), "training", steps, "step"):
         ids = torch.from_numpy(batch.astype(np.int64))
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(input_ids=ids, use_cache=False).logits
-        loss = nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
+        logits = model(input_ids=ids, use_cache=False).logits
+        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         for optimizer, rates in zip(optimizers, schedule, strict=True):
@@ -125,7 +126,7 @@ def _optimizers(model: Any) -> list[torch.optim.Optimizer]:
     matrices = [p for p in model.parameters() if id(p) in layers and p.ndim == 2]
     rest = [p for p in model.parameters() if id(p) not in layers or p.ndim != 2]
     return [
-        torch.optim.Muon(matrices, lr=MUON_RATE, momentum=0.95, weight_decay=WEIGHT_DECAY),
+        Muon(matrices, lr=MUON_RATE, momentum=0.95, weight_decay=WEIGHT_DECAY),
         torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY),
     ]
 
