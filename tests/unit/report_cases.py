@@ -17,6 +17,9 @@ from langneurons.validation import validate
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "report" / "templates" / "report.html.j2"
 STYLE = (ROOT / "report" / "templates" / "style.css").read_text(encoding="utf-8")
+SCRIPT = (ROOT / "report" / "templates" / "script.js").read_text(encoding="utf-8")
+HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 7 }} \x00\x1b[31m\x85 ' + "w" * 5000
+RTL = "مرحبا بالعالم \u202e abc"
 LANGUAGES = ["en", "de"]
 SUMMARY = "Perplexity with a language's neurons off, as a multiple of the unperturbed model's"
 
@@ -274,7 +277,7 @@ def page_of(**parts: Any) -> tuple[Page, str]:
     """The page of these inputs, and its HTML."""
     provenance = {"date": "2026-01-02", "commit": "abc123", "changed": True, "versions": {"python": "3.11.0"}}
     inputs = render.Inputs(**({"config": config_of(), "provenance": provenance} | parts))
-    html = render.render(inputs, TEMPLATE, STYLE)
+    html = render.render(inputs, TEMPLATE, STYLE, SCRIPT)
     return Page(html), html
 
 
@@ -284,3 +287,12 @@ def full_page() -> tuple[Page, str]:
     timings = pd.DataFrame({"rule": ["generate"], "job": [""], "seconds": [3.0], "megabytes": [100.0]})
     figures = {"tiny": dict.fromkeys(names, svg)}
     return page_of(tables=all_tables(), figures=figures, texts={"tiny": answers()}, timings=timings)
+
+
+def hostile_page() -> tuple[Page, str]:
+    texts = answers(HOSTILE)
+    texts.loc[texts["language"] == "de", ["input", "output"]] = [f"Q: {HOSTILE}\nA:", RTL]
+    tables = all_tables()
+    tables["effects"]["note"] = HOSTILE
+    config = config_of(report={"title": HOSTILE})
+    return page_of(config=config, tables=tables, texts={"tiny": texts})

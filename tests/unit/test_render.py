@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from langneurons import config as experiment
 from langneurons.report import findings, formats, render, views
 from unit.report_cases import (
     LANGUAGES,
+    RTL,
+    SCRIPT,
     STYLE,
     SUMMARY,
     TEMPLATE,
@@ -26,15 +30,12 @@ from unit.report_cases import (
     config_of,
     config_of_kinds,
     full_page,
+    hostile_page,
     neurons,
     page_of,
     steering,
     text_metrics,
 )
-
-HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 7 }} \x00\x1b[31m\x85 ' + "w" * 5000
-RTL = "مرحبا بالعالم \u202e abc"
-
 
 # -- numbers in their cells ------------------------------------------------------------------------------------------
 
@@ -120,23 +121,44 @@ def test_every_link_of_the_contents_has_its_section() -> None:
     assert len(links) == 16
 
 
+# -- data and script -------------------------------------------------------------------------------------------------
+
+
+def test_every_table_can_be_taken_along() -> None:
+    """The files byte for byte; figures link to the file of their numbers, where there is one."""
+    svg = '<svg width="540pt" height="100pt" xmlns="http://www.w3.org/2000/svg"><g/></svg>'
+    files = {"overlaps": "model,neurons\ntiny,3\nmgpt,ş\n", "neurons_by_layer": "model\n"}
+    figures = {"tiny": dict.fromkeys(("layer_profile", "perplexity_ratio"), svg)}
+    page, html = page_of(tables=all_tables(), files=files, figures=figures)
+    links = {attributes["id"]: attributes for tag, attributes in page.tags if tag == "a" and "download" in attributes}
+    assert list(links) == ["data-overlaps", "data-neurons_by_layer"]
+    head, content = links["data-overlaps"]["href"].split(",")
+    assert head == "data:text/csv;charset=utf-8;base64"
+    assert base64.b64decode(content).decode("utf-8") == files["overlaps"]
+    assert links["data-overlaps"]["download"] == "overlaps.csv"
+    assert "overlaps.csv 2 rows" in page.text
+    assert [attributes["data-table"] for _, attributes in page.tags if "data-table" in attributes] == [
+        "neurons_by_layer"
+    ]
+    assert 'id="data"' not in page_of()[1]
+    assert 'id="data"' in html
+
+
+def test_only_the_pages_own_script_may_run() -> None:
+    """The policy names the checksum of exactly what stands between the tags."""
+    _, html = full_page()
+    code = html.partition("<script>")[2].partition("</script>")[0]
+    assert code.endswith(SCRIPT)
+    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'\"" in html
+
+
 # -- untrusted text --------------------------------------------------------------------------------------------------
-
-
-def hostile_page() -> tuple[Page, str]:
-    texts = answers(HOSTILE)
-    texts.loc[texts["language"] == "de", ["input", "output"]] = [f"Q: {HOSTILE}\nA:", RTL]
-    tables = all_tables()
-    tables["effects"]["note"] = HOSTILE
-    config = config_of(report={"title": HOSTILE})
-    return page_of(config=config, tables=tables, texts={"tiny": texts})
 
 
 def test_hostile_text_is_escaped() -> None:
     page, html = hostile_page()
-    names = {tag for tag, _ in page.tags}
-    assert "script" not in names
-    assert "<script" not in html
+    assert [tag for tag, _ in page.tags].count("script") == html.count("<script") == 1  # the page's own
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert all("onerror" not in attributes for _, attributes in page.tags)
     assert not any(attributes.get("src") == "x" for _, attributes in page.tags)
@@ -172,7 +194,8 @@ def test_nothing_is_loaded_from_anywhere(make: Any) -> None:
     for tag, attributes in page.tags:
         for key in loading:
             value = attributes.get(key)
-            assert value is None or value.startswith(("#", "data:image/svg+xml;base64,")), (tag, key, value)
+            own = ("#", "data:image/svg+xml;base64,", *["data:text/csv;"] * ("download" in attributes))
+            assert value is None or value.startswith(own), (tag, key, value)
     assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
     assert "url(" not in STYLE
     assert "@import" not in STYLE
@@ -181,7 +204,9 @@ def test_nothing_is_loaded_from_anywhere(make: Any) -> None:
         for tag, attributes in page.tags
         if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
     )
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    kept, _, scripts = policy.rpartition("; ")
+    assert kept == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert re.fullmatch(r"script-src 'sha256-[A-Za-z0-9+/]{43}='", scripts)
 
 
 # -- examples --------------------------------------------------------------------------------------------------------
@@ -460,7 +485,8 @@ def test_the_script_writes_one_page(tmp_path: Path) -> None:
         artifacts.write_text(results / "tables" / f"{name}.csv", table.to_csv(index=False))
     artifacts.write_table(results / "tiny" / "metrics" / "text.parquet", "text-metrics", answers())
     out = results / "report" / "report.html"
-    files = ["--template", str(TEMPLATE), "--style", str(TEMPLATE.with_name("style.css")), "--output", str(out)]
+    parts = [f"--{name}={TEMPLATE.with_name(file)}" for name, file in (("style", "style.css"), ("script", "script.js"))]
+    files = ["--template", str(TEMPLATE), *parts, "--output", str(out)]
     render_report.main(["--config", json.dumps(config_of()), "--results", str(results), *files])
     page = Page(out.read_text(encoding="utf-8"))
     assert "an answer (random-de-1, de-1)" in page.text

@@ -74,7 +74,7 @@ def test_answers_come_first_with_their_verdict_and_figure(monkeypatch: pytest.Mo
 def test_hostile_answers_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [answer(title=HOSTILE, paragraphs=[HOSTILE], question=HOSTILE, figure=("tiny", HOSTILE))]
     page = page_with(monkeypatch, found)
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1  # the page's own
     assert page.text.count("{{ 7 * 7 }} %s ␀") == 4
 
 
@@ -394,7 +394,7 @@ def test_hostile_names_in_every_new_table() -> None:
     tables["convergence"] = convergence(["lape", HOSTILE])
     tables["steering"] = steering(SHARES).assign(note=HOSTILE)
     page, html = page_of(tables=tables, config=config_of_kinds(), texts={"tiny": answers(HOSTILE)})
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1  # the page's own
     assert all("onerror" not in attributes for _, attributes in page.tags)
     assert not [character for character in html if ord(character) < 32 and character != "\n"]
 

@@ -17,6 +17,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--template", type=Path, required=True)
     parser.add_argument("--style", type=Path, required=True, help="style sheet, put into the page")
+    parser.add_argument("--script", type=Path, required=True, help="what sorts and filters tables, put into the page")
     parser.add_argument("--output", type=Path, required=True, help="the page")
     return parser.parse_args(argv)
 
@@ -24,7 +25,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     inputs = render.read(args.results, args.config)
-    artifacts.write_text(args.output, render.render(inputs, args.template, args.style.read_text(encoding="utf-8")))
+    style, script = (path.read_text(encoding="utf-8") for path in (args.style, args.script))
+    artifacts.write_text(args.output, render.render(inputs, args.template, style, script))
 
 
 if __name__ == "__main__":

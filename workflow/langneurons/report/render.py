@@ -7,6 +7,7 @@ template escapes every value, and control characters are made visible.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import subprocess
 from collections.abc import Iterable
@@ -66,6 +67,8 @@ class Inputs:
     config: Json
     tables: Tables = field(default_factory=dict)
     """By name, as `tables.make_tables` made them."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The same tables as text, for readers who go on with them."""
     figures: dict[str, dict[str, str]] = field(default_factory=dict)
     """SVG text by model and name."""
     texts: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -83,9 +86,11 @@ def read(results: Path, config: Json) -> Inputs:
     """Read what there is of a run."""
     models = config["run"]["models"]
     found = {model: results / model / "metrics" / "text.parquet" for model in models}
+    tables = sorted((results / "tables").glob("*.csv"))
     return Inputs(
         config=config,
-        tables={path.stem: read_csv(path) for path in sorted((results / "tables").glob("*.csv"))},
+        tables={path.stem: read_csv(path) for path in tables},
+        files={path.stem: path.read_text(encoding="utf-8") for path in tables},
         figures={
             model: {
                 path.stem: path.read_text(encoding="utf-8")
@@ -158,13 +163,14 @@ def git_commit(root: Path) -> tuple[str, bool]:
 # -- rendering ---------------------------------------------------------------------------------------------------------
 
 
-def render(inputs: Inputs, template: Path, style: str) -> str:
+def render(inputs: Inputs, template: Path, style: str, script: str) -> str:
     """The page.
 
     Args:
         inputs: what it shows.
         template: the Jinja2 template.
         style: the style sheet, put into the page.
+        script: what sorts and filters its tables, put into the page, whose security policy allows no other.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
@@ -176,7 +182,10 @@ def render(inputs: Inputs, template: Path, style: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= formats.FILTERS | {"enumerated": findings.join}
-    return environment.get_template(template.name).render(_context(inputs) | {"style": Markup(style)})
+    code = f"\n{script}"  # as it stands between the tags
+    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
+    parts = {"style": Markup(style), "script": Markup(code), "script_digest": digest}
+    return environment.get_template(template.name).render(_context(inputs) | parts)
 
 
 def _context(inputs: Inputs) -> dict[str, Any]:
@@ -233,6 +242,7 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "sources": SOURCES,
         **_presence(config),
         "timings": summarise_timings(inputs.timings),
+        "downloads": {name: download(text) for name, text in inputs.files.items()},
     }
 
 
@@ -290,6 +300,13 @@ def embed(svg: str) -> Json:
     width = re.search(r'<svg\b[^>]*?\swidth="([\d.]+)pt"', svg)
     data = base64.b64encode(themed.encode("utf-8")).decode("ascii")
     return {"uri": f"data:image/svg+xml;base64,{data}", "width": round(float(width[1]) * 4 / 3) if width else 720}
+
+
+def download(text: str) -> Json:
+    """A CSV file as a data URI, and its numbers of rows and of bytes."""
+    content = text.encode("utf-8")
+    uri = f"data:text/csv;charset=utf-8;base64,{base64.b64encode(content).decode('ascii')}"
+    return {"uri": uri, "rows": max(len(text.splitlines()) - 1, 0), "bytes": len(content)}
 
 
 def summarise_timings(timings: pd.DataFrame) -> list[Json]:

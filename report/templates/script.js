@@ -1,0 +1,80 @@
+// Tables that can be sorted and filtered, and the data of figures at one click. Without it the page is all there.
+"use strict";
+
+const MANY_ROWS = 8; // from which on a table can be filtered
+const NUMBER = /^[^\d∞-]*(-?(?:[\d,]*\.)?\d[\d,]*(?:e[+-]?\d+)?|-?∞)/i;
+
+function numberIn(text) {
+  const found = NUMBER.exec(text.replaceAll("−", "-"));
+  return found ? Number(found[1].replaceAll(",", "").replace("∞", "Infinity")) : NaN;
+}
+
+function sorter(column, numeric, descending) {
+  const sign = descending ? -1 : 1;
+  const text = (row) => row.cells[column]?.textContent.trim() ?? "";
+  return (one, other) => {
+    const [a, b] = [text(one), text(other)];
+    if (!numeric) return sign * a.localeCompare(b, "en", { numeric: true });
+    const [x, y] = [numberIn(a), numberIn(b)];
+    if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // what is no number comes last
+    return x === y ? 0 : sign * (x - y);
+  };
+}
+
+function makeSortable(table) {
+  const body = table.tBodies[0];
+  const original = [...body.rows];
+  const headers = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  headers.forEach((header, column) => {
+    if (!header.textContent.trim()) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "sort";
+    button.append(...header.childNodes);
+    header.append(button);
+    const numeric = !original.some((row) => row.cells[column]?.matches("th, .text"));
+    button.addEventListener("click", () => {
+      // Numbers begin with the largest, words with A; the third click restores the order of the report.
+      const turns = numeric ? ["descending", "ascending", null] : ["ascending", "descending", null];
+      const next = turns[(turns.indexOf(header.getAttribute("aria-sort")) + 1) % 3];
+      headers.forEach((other) => other.removeAttribute("aria-sort"));
+      if (next) header.setAttribute("aria-sort", next);
+      body.append(...(next ? [...original].sort(sorter(column, numeric, next === "descending")) : original));
+    });
+  });
+}
+
+function makeFilterable(table) {
+  const rows = [...table.tBodies[0].rows];
+  const label = document.createElement("label");
+  const field = document.createElement("input");
+  const count = document.createElement("output");
+  label.className = "filter";
+  field.type = "search";
+  field.placeholder = "words, as in: llama tr";
+  label.append("Filter rows ", field, " ", count);
+  field.addEventListener("input", () => {
+    const words = field.value.toLocaleLowerCase("en").split(/\s+/).filter(Boolean);
+    for (const row of rows) {
+      const text = [...row.cells].map((cell) => cell.textContent).join(" ").toLocaleLowerCase("en");
+      row.hidden = !words.every((word) => text.includes(word));
+    }
+    const shown = rows.filter((row) => !row.hidden).length;
+    count.value = words.length ? `${shown} of ${rows.length}` : "";
+  });
+  table.closest(".table").before(label);
+}
+
+for (const table of document.querySelectorAll(".table > table")) {
+  if (!table.tHead || !table.tBodies.length) continue;
+  const rows = table.tBodies[0].rows.length;
+  if (rows > 1) makeSortable(table);
+  if (rows >= MANY_ROWS) makeFilterable(table);
+}
+
+for (const link of document.querySelectorAll("a[data-table]")) {
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    document.getElementById(`data-${link.dataset.table}`).click();
+  });
+}
