@@ -193,6 +193,7 @@ rule render_report:
             "report/views.py",
             "report/effect_views.py",
             "report/findings.py",
+            "report/glance.py",
             "report/choices.py",
             "report/shares.py",
             "report/agreement.py",

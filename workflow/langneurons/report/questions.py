@@ -108,15 +108,15 @@ def _perplexity(name: str, own: pd.DataFrame, others: pd.DataFrame, config: Json
     if len(others):
         worst = others.loc[others["difference"].idxmax()]
         sentences.append(
-            f"That of text in any other language by at most {_interval(worst)} ({worst['language']} text, "
+            f"That of text in any other language by at most {ratio_interval(worst)} ({worst['language']} text, "
             f"{worst['edited_language']} neurons off)."
         )
     controls = [against for against in dict.fromkeys(own["against"]) if against != variants.BASELINE]
     for control in controls:
         rows = own[own["against"] == control]
         sentences.append(
-            f"Against {_control(control, config)} ({_number(rows['draws'])} draws each) it was {_ratios(rows)} times "
-            f"as high{_surely(rows)}."
+            f"Against {control_words(control, config)} ({_number(rows['draws'])} draws each) it was {_ratios(rows)} "
+            f"times as high{_surely(rows)}."
         )
     if not controls:
         sentences.append("No random control of the same size was run, so other neurons might have the same effect.")
@@ -137,9 +137,9 @@ def _failures(own: pd.DataFrame, others: pd.DataFrame) -> list[str]:
             problems.append(f"for {row['language']}, {row['note'] or 'there is no interval'}")
         elif row["high"] < 0:
             more = "perplexity falls" if row["against"] == variants.BASELINE else f"{what} has more effect"
-            problems.append(f"for {row['language']}, {more} ({_interval(row)})")
+            problems.append(f"for {row['language']}, {more} ({ratio_interval(row)})")
         elif row["low"] <= 0 or not row["q_value"] <= LEVEL:
-            problems.append(f"for {row['language']}, the effect is not clearly above {what} ({_interval(row)})")
+            problems.append(f"for {row['language']}, the effect is not clearly above {what} ({ratio_interval(row)})")
     baseline = own[own["against"] == variants.BASELINE]
     for row in baseline.to_dict("records"):
         above = others[(others["edited_language"] == row["language"]) & (others["difference"] >= row["difference"])]
@@ -215,15 +215,15 @@ def _second(model: str, tables: Tables, config: Json) -> Answer | None:
         success, row = together.loc[name], catalogue[name]
         controls = [one for one in config["run"]["perturbations"] if name in variants.controlled(config, one)]
         controls = [one for one in controls if one in together.index]
-        references = [(f"with {_control(one, config)}", together.loc[one]) for one in controls]
+        references = [(f"with {control_words(one, config)}", together.loc[one]) for one in controls]
         if variants.BASELINE in together.index:
             references.append(("of the unperturbed model", together.loc[variants.BASELINE]))
-        compared = join([f"{_share(reference)} {words}" for words, reference in references])
+        compared = join([f"{share_interval(reference)} {words}" for words, reference in references])
         directions = table[(table["variant"] == name) & (table["language"] != ALL)]
         how = "the residual stream shifted by DiffMean" if row["site"] == variants.RESIDUAL else _steered(row, model)
         text = (
-            f"{name} ({how}): {_share(success)} of the answers to {int(success['prompts'])} prompts in other languages "
-            f"were in the target language"
+            f"{name} ({how}): {share_interval(success)} of the answers to {int(success['prompts'])} prompts in other "
+            f"languages were in the target language"
         )
         text += f", against {compared}." if compared else ". There is nothing to compare this with."
         verdicts[name] = _clear(success, [reference for _, reference in references], bool(controls))
@@ -231,7 +231,7 @@ def _second(model: str, tables: Tables, config: Json) -> Answer | None:
         paragraphs.append(" ".join(sentence for sentence in sentences if sentence))
     neurons = [verdicts[name] for name in measured if catalogue[name]["site"] != variants.RESIDUAL]
     paragraphs.append(_price(model, measured, tables))
-    supported = any(verdict is True for verdict in neurons) if neurons else None
+    supported = True if True in neurons else None if None in neurons or not neurons else False
     return Answer(RQ2, model, tuple(part for part in paragraphs if part), supported, "steering_success")
 
 
@@ -335,7 +335,7 @@ def _which(name: str, config: Json) -> str:
     return f"{rate:.1%} of all neurons by {row.get('method') or identification['method']}"
 
 
-def _control(name: str, config: Json) -> str:
+def control_words(name: str, config: Json) -> str:
     """What a control edits."""
     settings = config["perturbations"][name]
     if settings["site"] == variants.RESIDUAL:
@@ -346,10 +346,10 @@ def _control(name: str, config: Json) -> str:
 
 def _ratios(rows: pd.DataFrame) -> str:
     """Ratios of perplexity with their intervals, by language."""
-    return join([f"{_interval(row)} ({row['language']})" for row in rows.to_dict("records")])
+    return join([f"{ratio_interval(row)} ({row['language']})" for row in rows.to_dict("records")])
 
 
-def _interval(row: Any) -> str:
+def ratio_interval(row: Any) -> str:
     """The ratio of perplexities of a difference in nats, with its interval."""
     with np.errstate(over="ignore"):  # what is too large for a number is shown as infinite
         value, low, high = (ratio(float(np.exp(row[key]))) for key in ("difference", "low", "high"))
@@ -363,8 +363,9 @@ def _points(row: Any) -> str:
     return value.replace("-", "−")
 
 
-def _share(row: pd.Series) -> str:
-    value = f"{row['share']:.0%}"
+def share_interval(row: pd.Series) -> str:
+    """A share in percent, with its interval."""
+    value = "not known" if pd.isna(row["share"]) else f"{row['share']:.0%}"
     return value if pd.isna(row["low"]) else f"{value} [{row['low']:.0%}, {row['high']:.0%}]"
 
 

@@ -30,6 +30,7 @@ from langneurons.metrics.degeneration import SHORTEST_LOOP, TIMES
 from langneurons.metrics.statistics import MINIMUM_SAMPLES, RESAMPLES
 from langneurons.report import choices, effect_views, findings, formats, questions, views
 from langneurons.report.findings import Tables, read_csv
+from langneurons.report.glance import glance
 from langneurons.report.looks import GRID, INK, MUTED, PAPER
 from langneurons.report.references import SOURCES
 
@@ -192,10 +193,12 @@ def _context(inputs: Inputs) -> dict[str, Any]:
     """What the template shows, by name."""
     config, tables, models = inputs.config, inputs.tables, inputs.config["run"]["models"]
     comparisons = findings.compare(tables, config)
-    answers = [answer.shown() for answer in questions.answers(tables, config)]
+    answered = questions.answers(tables, config)
+    answers = [answer.shown() for answer in answered]
     steered = {model: findings.table_of(tables, "steering", model) for model in models}
     return {
         "answers": answers,
+        "glance": glance(answered, tables, config),
         "above": {tuple(answer["figure"]) for answer in answers if answer["figure"]},
         "config": config,
         "config_text": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
