@@ -46,7 +46,7 @@ def test_answers_beside_the_control_and_the_unperturbed_model() -> None:
 
 
 def test_findings_are_counted() -> None:
-    assert card()["audit"] == [("fatal", 0), ("warnings", 1), ("notes", 2)]
+    assert card()["audit"] == [("fatal", 0), ("warning", 1), ("notes", 2)]
 
 
 def test_what_is_missing_is_none() -> None:
@@ -70,6 +70,6 @@ def test_the_page_begins_with_it() -> None:
     words = " ".join(page.text.split())
     assert html.index('id="glance"') < html.index('id="answers"')
     assert "en 1.500 [1.357, 1.658] de 1.500 [1.357, 1.658]" in words
-    assert "Audit: 0 fatal, 1 warnings, 2 notes" in words
+    assert "Audit: 0 fatal, 1 warning, 2 notes" in words
     missing = " ".join(page_of(config=CONFIG)[0].text.split())
     assert "The audit is missing: snakemake --cores all results/tiny/audit.json" in missing

@@ -14,7 +14,8 @@ from langneurons.report.questions import RQ1, RQ2, Answer, control_words, ratio_
 
 Json = dict[str, Any]
 
-SEVERITIES = {"fatal": "fatal", "warning": "warnings", "note": "notes"}
+SEVERITIES = {"fatal": ("fatal", "fatal"), "warning": ("warning", "warnings"), "note": ("note", "notes")}
+"""Of one finding, and of another number."""
 
 
 def glance(answers: Sequence[Answer], tables: Tables, config: Json) -> list[Json]:
@@ -85,4 +86,6 @@ def _audit(rows: pd.DataFrame) -> list[tuple[str, int]] | None:
     """How many findings there are of each severity, the gravest first."""
     if rows.empty:
         return None
-    return [(words, int((rows["severity"] == severity).sum())) for severity, words in SEVERITIES.items()]
+    counts = rows["severity"].value_counts()
+    numbers = {severity: int(counts.get(severity, 0)) for severity in SEVERITIES}
+    return [(SEVERITIES[severity][number != 1], number) for severity, number in numbers.items()]
