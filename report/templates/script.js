@@ -1,4 +1,5 @@
-// Tables that can be sorted and filtered, and the data of figures at one click. Without it the page is all there.
+// Tables that can be sorted and filtered, examples one by one, the data of figures at one click. Without it all of the page
+// is there, one thing below the other.
 "use strict";
 
 const MANY_ROWS = 8; // from which on a table can be filtered
@@ -64,6 +65,38 @@ function makeFilterable(table) {
   });
   table.closest(".table").before(label);
 }
+
+function button(text, action) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.addEventListener("click", action);
+  return made;
+}
+
+function makeBrowsable(group) {
+  const examples = [...group.querySelectorAll(":scope > .example")];
+  if (examples.length < 2) return;
+  const choice = document.createElement("select");
+  const label = document.createElement("label");
+  const bar = document.createElement("div");
+  for (const example of examples) {
+    const text = example.querySelector(".prompt").textContent.trim().replaceAll(/\s+/g, " ");
+    choice.add(new Option(text.length > 90 ? `${text.slice(0, 89)}…` : text));
+  }
+  const show = (number) => {
+    choice.selectedIndex = (number + examples.length) % examples.length;
+    examples.forEach((example, place) => (example.hidden = place !== choice.selectedIndex));
+  };
+  choice.addEventListener("change", () => show(choice.selectedIndex));
+  label.append("Prompt ", choice);
+  bar.className = "browse";
+  bar.append(label, button("Previous", () => show(choice.selectedIndex - 1)), button("Next", () => show(choice.selectedIndex + 1)));
+  group.prepend(bar);
+  show(0);
+}
+
+for (const group of document.querySelectorAll(".examples")) makeBrowsable(group);
 
 for (const table of document.querySelectorAll(".table > table")) {
   if (!table.tHead || !table.tBodies.length) continue;

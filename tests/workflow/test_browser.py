@@ -169,6 +169,31 @@ def test_tables_are_filtered(browser: webdriver.Chrome, report: Path) -> None:
     assert browser.execute_script(ROWS, table) == rows
 
 
+def test_examples_are_browsed_by_prompt(browser: webdriver.Chrome, report: Path) -> None:
+    """One prompt at a time, with all of its answers; by list and by buttons, and round from the last to the first."""
+    open_page(browser, report)
+    group = browser.find_element("css selector", ".examples")
+    examples = group.find_elements("css selector", ".example")
+    choice = group.find_element("tag name", "select")
+    assert len(examples) == len(choice.find_elements("tag name", "option")) > 4
+    back, onward = group.find_elements("css selector", ".browse button")
+
+    def shown() -> list[int]:
+        return [number for number, example in enumerate(examples) if example.is_displayed()]
+
+    assert shown() == [0]
+    assert len(examples[0].find_elements("css selector", ".answer")) == 4  # none, off, its control, steered
+    onward.click()
+    assert shown() == [1]
+    assert choice.get_property("selectedIndex") == 1
+    back.click()
+    back.click()
+    assert shown() == [len(examples) - 1]
+    choice.send_keys("\ue011")  # Home
+    assert shown() == [0]
+    assert console(browser) == []
+
+
 def test_data_of_a_figure_is_one_click_away(browser: webdriver.Chrome, report: Path, tmp_path: Path) -> None:
     open_page(browser, report)
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
