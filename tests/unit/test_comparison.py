@@ -17,6 +17,7 @@ import pytest
 from langneurons import artifacts, formats
 from langneurons.errors import UserError
 from langneurons.report import comparison, comparison_page, figures, run_settings, runs
+from langneurons.report import formats as report_formats
 from langneurons.report.runs import Run
 from unit.report_cases import ROOT, Page, all_tables, config_of, differences, perplexity
 
@@ -179,6 +180,27 @@ def test_the_largest_comes_first() -> None:
     assert comparison.counts(rows).loc["steering"].to_dict() == dict.fromkeys(comparison.VERDICTS, 0) | {"moved": 2}
 
 
+def test_random_controls_come_last() -> None:
+    """With another seed they are other neurons."""
+    a, b = run_of(), run_of("b", 1.9)
+    drawn = b.tables["perplexity"]["kind"] == "random"
+    b.tables["perplexity"].loc[drawn, "ratio"] = 9.0
+    b.tables["differences"] = differences(b.tables["perplexity"])
+    moved = comparison.largest(comparison.compare(a, b))
+    assert moved["kind"].tolist() == ["deactivate"] * 4 + ["random"] * 8
+    assert moved["distance"].tolist()[4] > moved["distance"].tolist()[0]
+    variants = pd.DataFrame({"variant": ["x"], "kind": ["random"]})
+    steered = steering(("x", 0.2, 0.1, 0.3))
+    steered.tables["variants"] = variants
+    assert comparison.compare(steered, steered)["kind"].tolist() == ["random"]
+
+
+def test_four_significant_digits() -> None:
+    values = [None, math.nan, -math.inf, 0.0, 12345.0, 12345.6, -0.07613, 1.5, 2.5e-7]
+    shown = ["–", "–", "−∞", "0", "12,345", "12,346", "−0.07613", "1.5", "2.5e−07"]
+    assert [report_formats.significant(value) for value in values] == shown
+
+
 def test_keys_of_every_table_are_columns() -> None:
     rows = comparison.compare(run_of(), run_of("b"))
     assert tuple(rows.columns) == comparison.COLUMNS
@@ -251,7 +273,7 @@ def test_the_page_shows_values_intervals_and_verdicts() -> None:
     b = run_of("b", 1.9, config=config_of(seed=7), neurons={("tiny", "lape"): NEURONS.iloc[1:]})
     page, html = page_of(a, b)
     own = "Perplexity of its own text with a language's neurons off, as a multiple of the unperturbed model's"
-    shown = ["deactivate-de · de", "perplexity", "ratio", "1.5 [1.357, 1.658]", "1.9 [1.719, 2.1]", "× 1.267", "moved"]
+    shown = ["deactivate-de · de", "perplexity: ratio", "1.5[1.357, 1.658]", "1.9[1.719, 2.1]", "× 1.267", "moved"]
     assert shown in [row[1:] for row in page.tables[own]]
     assert page.row("Keys of the configuration that differ", "seed") == ["0", "7"]
     assert page.row("Language-specific neurons that both runs select", "tiny", "lape", "en")[:4] == [
@@ -280,7 +302,7 @@ def test_the_page_without_config_and_with_missing_values() -> None:
     page, _ = page_of(a, b)
     assert "A does not hold a config.json" in page.text
     row = page.row("Numbers that are missing (NaN) in one of the runs", "tiny", "none · en")
-    assert row == ["text", "mean_characters", "100", "–", "–", "missing"]
+    assert row == ["text: mean_characters", "100", "–", "–"]
 
 
 def test_hostile_text_is_escaped() -> None:
@@ -327,7 +349,7 @@ def test_the_script_writes_page_and_tables(tmp_path: Path, capsys: pytest.Captur
     compare(a, b)
     told = capsys.readouterr().out
     assert "seed: 0 -> 7" in told
-    moved = "tiny · deactivate-de · de: perplexity ratio 1.5 [1.357, 1.658] -> 1.9 [1.719, 2.1] (x 1.267)"
+    moved = "tiny · deactivate-de · de: perplexity: ratio 1.5 [1.357, 1.658] -> 1.9 [1.719, 2.1] (x 1.267)"
     assert moved in told
     assert "tiny · lape · en: 0.667" in told
     assert "of unknown version" not in told  # A is stamped

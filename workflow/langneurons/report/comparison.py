@@ -16,8 +16,8 @@ import pandas as pd
 
 from langneurons.errors import UserError
 from langneurons.metrics.statistics import share_interval
-from langneurons.report.runs import ABOUT, ANSWERS, KEYS, LAYOUTS, Run, keyed, listed, numeric
-from langneurons.variants import BASELINE
+from langneurons.report.runs import ABOUT, ANSWERS, KEYS, LAYOUTS, Run, as_text, keyed, listed, numeric
+from langneurons.variants import BASELINE, RANDOM
 
 Json = dict[str, Any]
 
@@ -35,7 +35,7 @@ RATIOS = ("perplexity", "ratio", "perplexity_ratio")
 SHARES = frozenset({"identical_to_baseline", "empty", "prompt_language", "english", "undetermined", "copies", "loops"})
 """Columns of the table of answers that are shares of all answers, beside `share_<language>`: these get an interval."""
 COLUMNS = (
-    *("table", *KEYS, "metric", "a", "low_a", "high_a", "b", "low_b", "high_b"),
+    *("table", *KEYS, "kind", "metric", "a", "low_a", "high_a", "b", "low_b", "high_b"),
     *("change", "change_is", "distance", "verdict"),
 )
 
@@ -52,10 +52,11 @@ def compare(a: Run, b: Run) -> pd.DataFrame:
 
     Returns:
         One row per number, in the order of the tables: `table`, its keys (columns of `KEYS`, text, empty where the
-        table has no such key)`, metric, a, low_a, high_a, b, low_b, high_b` (values and 95 % intervals, NaN where there
-        is none)`, change` (B / A or B - A, as `change_is` says)`, distance` (the change, of ratios in logarithms, over
-        the root of the sum of the squared half-widths of both intervals)` , verdict` (one of `VERDICTS`). The
-        perplexity ratio has the interval of its effect against the baseline.
+        table has no such key)`, kind` (of the perturbation, empty where the tables do not say)`, metric, a, low_a,
+        high_a, b, low_b, high_b` (values and 95 % intervals, NaN where there is none)`, change` (B / A or B - A, as
+        `change_is` says)`, distance` (the change, of ratios in logarithms, over the root of the sum of the squared
+        half-widths of both intervals)`, verdict` (one of `VERDICTS`). The perplexity ratio has the interval of its
+        effect against the baseline.
 
     Raises:
         UserError: no model in common, a table without its keys, a row that is there twice, or words for a number.
@@ -98,9 +99,20 @@ def numbers(run: Run, name: str) -> pd.DataFrame:
 def _long(run: Run, name: str, table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """One row per row of the table and metric, without intervals, metric by metric."""
     keys = pd.DataFrame({key: table[key] if key in LAYOUTS[name].keys else "" for key in KEYS}, index=table.index)
+    keys["kind"] = _kinds(run, table)
     parts = [keys.assign(metric=metric, value=numeric(run, name, table[metric])) for metric in metrics]
     long = pd.concat(parts, ignore_index=True) if parts else keys.iloc[:0].assign(metric="", value=np.nan)
     return long.assign(table=name, low=np.nan, high=np.nan)
+
+
+def _kinds(run: Run, table: pd.DataFrame) -> pd.Series:
+    """The kind of the perturbation of every row, empty where neither the table nor that of variants tells it."""
+    if "kind" in table:
+        return as_text(table["kind"])
+    variants = run.tables.get("variants", pd.DataFrame())
+    if "variant" not in table or not {"variant", "kind"} <= set(variants):
+        return pd.Series("", table.index)
+    return table["variant"].map(dict(zip(variants["variant"], variants["kind"], strict=True))).fillna("")
 
 
 def _differences(run: Run, table: pd.DataFrame) -> pd.DataFrame:
@@ -147,14 +159,17 @@ def _wilson(share: float, trials: int) -> tuple[float, float]:
 
 def _align(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """Two tables of numbers side by side, with the verdict on every row."""
-    on, values = ["table", *KEYS, "metric"], ["value", "low", "high"]
-    names = {side: dict(zip(values, (side, f"low_{side}", f"high_{side}"), strict=True)) for side in "ab"}
+    on, values = ["table", *KEYS, "metric"], ["value", "low", "high", "kind"]
+    names = {
+        side: dict(zip(values, (side, f"low_{side}", f"high_{side}", f"kind_{side}"), strict=True)) for side in "ab"
+    }
     rows = a.rename(columns=names["a"]).merge(b.rename(columns=names["b"]), how="outer", on=on, indicator="found")
     order = {key: place for place, key in enumerate(pd.concat([a[on], b[on]]).itertuples(index=False, name=None))}
     rows = rows.iloc[np.argsort([order[key] for key in rows[on].itertuples(index=False, name=None)], kind="stable")]
     # The baseline's effects on perplexity are those of the ratios in the table of perplexity: not twice.
     twice = (rows["metric"] == "perplexity_ratio") & (rows["against"] == BASELINE)
     rows = rows[~twice].reset_index(drop=True)
+    rows["kind"] = rows["kind_b"].fillna(rows["kind_a"])
     is_ratio = rows["metric"].isin(RATIOS)
     one, other = (rows[side].to_numpy(dtype=float) for side in "ab")
     with np.errstate(all="ignore"):  # of infinite and missing values
@@ -194,9 +209,15 @@ def _verdict(rows: pd.DataFrame) -> np.ndarray:
 
 
 def largest(rows: pd.DataFrame, number: int | None = None) -> pd.DataFrame:
-    """The numbers that moved, the largest distance first; at most so many."""
+    """The numbers that moved, the largest distance first; at most so many.
+
+    Random controls come last: with another seed they are other neurons, so they move without anything being amiss.
+    """
     moved = rows[rows["verdict"] == MOVED]
-    return moved.sort_values("distance", ascending=False, kind="stable").head(len(moved) if number is None else number)
+    moved = moved.assign(control=moved["kind"] == RANDOM).sort_values(
+        ["control", "distance"], ascending=[True, False], kind="stable"
+    )
+    return moved.drop(columns="control").head(len(moved) if number is None else number)
 
 
 def counts(rows: pd.DataFrame) -> pd.DataFrame:

@@ -148,9 +148,18 @@ def render(a: Run, b: Run, rows: pd.DataFrame, neurons: pd.DataFrame, template: 
 
 
 def _shown(rows: pd.DataFrame) -> list[Json]:
-    """Rows of numbers as the page shows them, with what identifies each beyond the model in a line."""
-    about = cells(rows.drop(columns="model"))
-    return [row | {"cell": cell} for row, cell in zip(rows.to_dict("records"), about, strict=True)]
+    """Rows of numbers as the page shows them: what identifies each beyond the model, and the metric, in words."""
+    about = cells(rows.drop(columns=["model", "measure", "against"]))
+    return [
+        row | {"cell": cell, "metric": _metric(row)} for row, cell in zip(rows.to_dict("records"), about, strict=True)
+    ]
+
+
+def _metric(row: Json) -> str:
+    if row["table"] != "differences":
+        return f"{row['table']}: {row['metric']}"
+    ratio = " ratio" if row["change_is"] == comparison.RATIO else ""
+    return f"effect on {row['measure']}{ratio}, against {row['against']}"
 
 
 def _by_size(rows: pd.DataFrame) -> pd.DataFrame:
@@ -207,8 +216,8 @@ def summary(a: Run, b: Run, rows: pd.DataFrame, neurons: pd.DataFrame) -> str:
     moved = comparison.largest(rows, TOLD)
     if len(moved):
         total = int((rows["verdict"] == MOVED).sum())
-        lines += ["", f"Moved most, beside their intervals ({len(moved)} of {total}; A -> B):"]
-        lines += [f"  {cell}: {_change(row)}" for cell, row in zip(cells(moved), moved.to_dict("records"), strict=True)]
+        lines += ["", f"Moved most, relative to the intervals, random controls last ({len(moved)} of {total}; A -> B):"]
+        lines += [f"  {row['model']} · {row['cell']}: {_change(row)}" for row in _shown(moved)]
     differ = neurons[neurons["jaccard"] < 1].sort_values("jaccard", kind="stable")
     if len(differ):
         lines += [
@@ -224,8 +233,12 @@ def summary(a: Run, b: Run, rows: pd.DataFrame, neurons: pd.DataFrame) -> str:
 def _change(row: Json) -> str:
     number = formats.significant
     sides = [f"{number(row[side])} [{number(row[f'low_{side}'])}, {number(row[f'high_{side}'])}]" for side in "ab"]
-    change = f"x {number(row['change'])}" if row["change_is"] == comparison.RATIO else f"{row['change']:+.4g}"
-    return f"{row['table']} {row['metric']} {sides[0]} -> {sides[1]} ({change})"
+    change = (
+        f"x {number(row['change'])}"
+        if row["change_is"] == comparison.RATIO
+        else f"{'+' * (row['change'] > 0)}{number(row['change'])}"
+    )
+    return f"{row['metric']} {sides[0]} -> {sides[1]} ({change})"
 
 
 def _count(number: int, noun: str) -> str:

@@ -75,7 +75,7 @@ def significant(value: Any) -> str:
         return "–"
     whole = math.isfinite(value) and float(value).is_integer() and abs(value) < 1e15
     text = format(value, ",.0f" if whole else ".4g" if abs(value) < 10_000 else ",.0f")
-    return text.replace("inf", "∞")
+    return text.replace("inf", "∞").replace("-", "−")
 
 
 def visible(text: str) -> str:
