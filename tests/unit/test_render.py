@@ -487,8 +487,12 @@ def test_the_script_writes_one_page(tmp_path: Path) -> None:
     out = results / "report" / "report.html"
     parts = [f"--{name}={TEMPLATE.with_name(file)}" for name, file in (("style", "style.css"), ("script", "script.js"))]
     files = ["--template", str(TEMPLATE), *parts, "--output", str(out)]
+    files += ["--output-config", str(results / "config.json")]
     render_report.main(["--config", json.dumps(config_of()), "--results", str(results), *files])
     page = Page(out.read_text(encoding="utf-8"))
     assert "an answer (random-de-1, de-1)" in page.text
     assert page.row("Perplexity of tiny", "deactivate-de") == ["22.00", "45.00", "1.100", "1.500"]
     assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+    config = (results / "config.json").read_text(encoding="utf-8")
+    assert json.loads(config) == config_of()
+    assert config.splitlines()[1:] == json.dumps(json.loads(config), indent=2, sort_keys=True).splitlines()[1:]

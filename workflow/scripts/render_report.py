@@ -1,6 +1,7 @@
 """Render the report: one self-contained HTML page."""
 
 import argparse
+import json
 from pathlib import Path
 
 from langneurons import artifacts
@@ -19,6 +20,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--style", type=Path, required=True, help="style sheet, put into the page")
     parser.add_argument("--script", type=Path, required=True, help="what sorts and filters tables, put into the page")
     parser.add_argument("--output", type=Path, required=True, help="the page")
+    parser.add_argument("--output-config", type=Path, required=True, help="the configuration as JSON, keys sorted")
     return parser.parse_args(argv)
 
 
@@ -27,6 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     inputs = render.read(args.results, args.config)
     style, script = (path.read_text(encoding="utf-8") for path in (args.style, args.script))
     artifacts.write_text(args.output, render.render(inputs, args.template, style, script))
+    text = json.dumps(args.config, indent=2, sort_keys=True, ensure_ascii=False)
+    artifacts.write_text(args.output_config, f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -68,6 +69,15 @@ def small(value: Any) -> str:
     return _number(value, ".2g")
 
 
+def significant(value: Any) -> str:
+    """Four significant digits; of whole numbers all digits."""
+    if value is None or pd.isna(value):
+        return "–"
+    whole = math.isfinite(value) and float(value).is_integer() and abs(value) < 1e15
+    text = format(value, ",.0f" if whole else ".4g" if abs(value) < 10_000 else ",.0f")
+    return text.replace("inf", "∞").replace("-", "−")
+
+
 def visible(text: str) -> str:
     """Text whose control characters, which HTML forbids, are shown as symbols; line ends and tabs stay."""
     return "".join(_symbol(character) for character in text)
@@ -89,6 +99,6 @@ def _symbol(character: str) -> str:
 
 FILTERS = {
     function.__name__: function
-    for function in (fixed1, fixed2, fixed3, percent, integer, seconds, small, printed, signed, optional)
+    for function in (fixed1, fixed2, fixed3, percent, integer, seconds, small, significant, printed, signed, optional)
 }
 """The filters of the template by name."""

@@ -164,6 +164,21 @@ def git_commit(root: Path) -> tuple[str, bool]:
 # -- rendering ---------------------------------------------------------------------------------------------------------
 
 
+def environment(folder: Path) -> jinja2.Environment:
+    """What turns templates of a folder into pages: every value is escaped, and a name that is not there is an error."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        finalize=formats.shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= formats.FILTERS | {"enumerated": findings.join}
+    return made
+
+
 def render(inputs: Inputs, template: Path, style: str, script: str) -> str:
     """The page.
 
@@ -173,20 +188,10 @@ def render(inputs: Inputs, template: Path, style: str, script: str) -> str:
         style: the style sheet, put into the page.
         script: what sorts and filters its tables, put into the page, whose security policy allows no other.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent),
-        autoescape=True,
-        finalize=formats.shown,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= formats.FILTERS | {"enumerated": findings.join}
     code = f"\n{script}"  # as it stands between the tags
     digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
     parts = {"style": Markup(style), "script": Markup(code), "script_digest": digest}
-    return environment.get_template(template.name).render(_context(inputs) | parts)
+    return environment(template.parent).get_template(template.name).render(_context(inputs) | parts)
 
 
 def _context(inputs: Inputs) -> dict[str, Any]:
