@@ -54,7 +54,6 @@ for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
             languages=LANGUAGES,
             settings=constant(experiment.generation_settings(config)),
             seed=config["seed"],
-            folder=measured.folder(one.model, variants.ANSWERS),
         message:
             f"Answer the questions in {', '.join(LANGUAGES)} with {one.model}: {job.name}."
         shell:
@@ -70,7 +69,6 @@ for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
                 --prompts {input.prompts:q} \
                 --settings {params.settings:q} \
                 --seed {params.seed} \
-                --output {params.folder:q} \
                 --output-manifest {output.manifest:q} \
                 --output-effects {output.effects:q} \
                 2>&1 | tee {log:q}

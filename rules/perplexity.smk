@@ -46,7 +46,6 @@ for one, job in product(own_models(), variants.jobs(config, variants.PERPLEXITY)
         params:
             model=constant(experiment.measuring_settings(config, one.model)),
             languages=LANGUAGES,
-            folder=measured.folder(one.model, variants.PERPLEXITY),
         message:
             f"Measure the perplexity of {one.model} on {', '.join(LANGUAGES)}: {job.name}."
         shell:
@@ -59,7 +58,6 @@ for one, job in product(own_models(), variants.jobs(config, variants.PERPLEXITY)
                 --interventions {input.interventions:q} \
                 --tokens {input.tokens:q} \
                 --languages {params.languages:q} \
-                --output {params.folder:q} \
                 --output-manifest {output.manifest:q} \
                 --output-effects {output.effects:q} \
                 2>&1 | tee {log:q}

@@ -30,8 +30,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompts", nargs="+", required=True, help="question files, one per language")
     parser.add_argument("--settings", type=from_json, required=True, help="the generation section of the config, JSON")
     parser.add_argument("--seed", type=int, required=True, help="only for a temperature above 0")
-    parser.add_argument("--output", type=Path, required=True, help="folder: <perturbation>/<language>.jsonl is written")
-    parser.add_argument("--output-manifest", required=True, help="what was written, JSON")
+    parser.add_argument(
+        "--output-manifest",
+        type=Path,
+        required=True,
+        help="JSON; what it lists is written beside it, <perturbation>/<language>.jsonl",
+    )
     parser.add_argument("--output-effects", nargs="*", default=[], help="what was verified, where nothing else does")
     return parser.parse_args(argv)
 
@@ -81,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
             completions = iter(engine.generate([text for group in texts for text in group], sampling))
         for language, group, inputs in zip(args.languages, prompts, texts, strict=True):
             records = [record(prompt, text, next(completions)) for prompt, text in zip(group, inputs, strict=True)]
-            written.append(args.output / name / f"{language}.jsonl")
+            written.append(args.output_manifest.parent / name / f"{language}.jsonl")
             artifacts.write_records(written[-1], "generations", records)
     artifacts.write_manifest(args.output_manifest, written)
 

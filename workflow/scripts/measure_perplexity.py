@@ -25,9 +25,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tokens", nargs="+", required=True, help="packed windows, one file per language")
     parser.add_argument("--languages", nargs="+", required=True, help="of these files")
     parser.add_argument(
-        "--output", type=Path, required=True, help="folder: <perturbation>/<language>.parquet is written"
+        "--output-manifest",
+        type=Path,
+        required=True,
+        help="JSON; what it lists is written beside it, <perturbation>/<language>.parquet",
     )
-    parser.add_argument("--output-manifest", required=True, help="what was written, JSON")
     parser.add_argument("--output-effects", nargs="*", default=[], help="what was verified, per perturbation")
     return parser.parse_args(argv)
 
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
             for language, windows in zip(args.languages, languages, strict=True):
                 loss = engine.token_nll(windows)
                 table = pd.DataFrame({"nll_sum": loss.nll_sum, "tokens": loss.tokens})
-                written.append(args.output / name / f"{language}.parquet")
+                written.append(args.output_manifest.parent / name / f"{language}.parquet")
                 artifacts.write_table(written[-1], "perplexity", table, {"engine": engine.description})
     artifacts.write_manifest(args.output_manifest, written)
 
