@@ -65,6 +65,8 @@ class ClusterProject(Project):
                 env=self.environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # Python would ignore Ctrl-C where its parent does, as background commands of a shell do.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         return Running(process, printed)
 
