@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from unit.report_cases import hostile_page
 from workflow.conftest import Project
 
 pytestmark = pytest.mark.system
-
-webdriver = pytest.importorskip("selenium.webdriver")
 
 READABLE = 4.5
 """The contrast that WCAG 2.2 asks of text (success criterion 1.4.3)."""
@@ -134,7 +135,7 @@ def test_tables_are_sorted_by_any_column(browser: webdriver.Chrome, report: Path
     assert before not in (sorted(before), sorted(before, reverse=True)) or len(set(before)) < 4
     header = button.find_element("xpath", "..")
     for order, state in ((sorted(before, reverse=True), "descending"), (sorted(before), "ascending"), (before, None)):
-        button.send_keys("\ue007")  # Enter
+        button.send_keys(Keys.ENTER)
         assert browser.execute_script(column, table) == order
         assert header.get_attribute("aria-sort") == state
     words = table.find_element("xpath", ".//thead/tr[last()]/th[normalize-space()='language']/button")
@@ -164,8 +165,7 @@ def test_tables_are_filtered(browser: webdriver.Chrome, report: Path) -> None:
     assert left == [row for row in rows if first.lower() in row.lower() and second.lower() in row.lower()]
     assert 0 < len(left) < len(rows)
     assert label.find_element("tag name", "output").text == f"{len(left)} of {len(rows)}"
-    field.clear()
-    field.send_keys("\ue00c")  # Escape
+    field.send_keys(Keys.CONTROL, "a", Keys.DELETE)
     assert browser.execute_script(ROWS, table) == rows
 
 
@@ -189,7 +189,7 @@ def test_examples_are_browsed_by_prompt(browser: webdriver.Chrome, report: Path)
     back.click()
     back.click()
     assert shown() == [len(examples) - 1]
-    choice.send_keys("\ue011")  # Home
+    choice.send_keys(Keys.HOME)
     assert shown() == [0]
     assert console(browser) == []
 
@@ -200,7 +200,7 @@ def test_data_of_a_figure_is_one_click_away(browser: webdriver.Chrome, report: P
     link = browser.find_element("css selector", 'a[data-table="perplexity"]')
     browser.execute_script("arguments[0].scrollIntoView(); arguments[0].click()", link)
     saved = tmp_path / "perplexity.csv"
-    webdriver.support.wait.WebDriverWait(browser, 20).until(lambda _: saved.exists() and saved.stat().st_size)
+    WebDriverWait(browser, 20).until(lambda _: saved.exists() and saved.stat().st_size)
     assert saved.read_bytes() == (report.parents[1] / "tables" / "perplexity.csv").read_bytes()
 
 
