@@ -78,9 +78,8 @@ class Measurements:
         if not Path(manifest(model, measure, job)).exists():
             return []
         found: list[str] = []
-        for (
-            name
-        ) in job.members:  # one look into each folder, not one at every file, at which network file systems are slow
+        for name in job.members:
+            # One look into each folder, not one at every file, at which network file systems are slow.
             files = self.files(model, measure, [name])
             place = Path(files[0]).parent
             there = {path.name for path in place.iterdir()} if place.is_dir() else set()
