@@ -23,6 +23,7 @@ run: setup ## Set up, run the default experiment, and name the report
 	snakemake --cores $(CORES) --quiet host reason
 	@echo
 	@echo "The report: $(abspath results/report/report.html)"
+	@echo "For print: report.pdf beside it; to go on from: analysis.ipynb"
 
 compare: $(if $(and $(A),$(B)),setup) ## Compare two runs: what differs, and what moved by more than its uncertainty (A=results-before B=results)
 	@test -n "$(A)" -a -n "$(B)" \

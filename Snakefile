@@ -42,6 +42,8 @@ rule all:
     input:
         MEASUREMENTS.wanted(),
         "results/report/report.html",
+        "results/report/report.pdf",
+        "results/report/analysis.ipynb",
         "results/report/audit.txt",
     message:
         "Every combination is measured. The report: results/report/report.html"

@@ -1,8 +1,9 @@
 """
-Report: tables, figures and one self-contained page over all models.
+Report: tables, figures, one self-contained page over all models, the same for print, and a notebook to go on from.
 
 REQUIRED INPUTS: the metrics, neurons and recordings of every model of the run.
-OUTPUTS: results/tables/*.csv, results/figures/<model>/*.svg, results/report/report.html, results/config.json
+OUTPUTS: results/tables/*.csv, results/figures/<model>/*.svg, results/report/report.html, results/report/report.pdf,
+    results/report/analysis.ipynb, results/config.json
 """
 
 # Tables and figures by file name, with their labels in `snakemake --report`; captions are in report/captions/.
@@ -237,5 +238,86 @@ rule render_report:
             --script {input.behaviour:q} \
             --output {output.page:q} \
             --output-config {output.config:q} \
+            2>&1 | tee {log:q}
+        """
+
+
+rule print_report:
+    """
+    Set the page for print, with numbered tables and figures: a PDF that has its fonts inside. What the page folds away
+    becomes an appendix.
+    """
+    input:
+        page="results/report/report.html",
+        template=relative(ROOT / "report" / "templates" / "print.typ"),
+        script=script("print_report"),
+        code=code("report/typesetting.py", "report/fonts.py"),
+    output:
+        report(
+            "results/report/report.pdf",
+            category="Report",
+            caption="../report/captions/print.rst",
+            labels={"page": "For print"},
+        ),
+    log:
+        "results/logs/print_report.log",
+    benchmark:
+        "results/timings/print_report.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
+    params:
+        fonts=config["report"]["fonts"],
+    message:
+        "Set the report for print."
+    shell:
+        r"""
+        python {input.script:q} \
+            --page {input.page:q} \
+            --template {input.template:q} \
+            --fonts {params.fonts:q} \
+            --output {output:q} \
+            2>&1 | tee {log:q}
+        """
+
+
+rule execute_notebook:
+    """
+    Execute the notebook to go on from: it loads the tables with pandas and redraws the main figures.
+    """
+    input:
+        tables=expand("results/tables/{table}.csv", table=TABLES),
+        source=relative(ROOT / "report" / "notebook" / "analysis.py"),
+        script=script("execute_notebook"),
+        code=code("report/notebook.py", "report/looks.py", "report/shares.py", "metrics/language.py"),
+    output:
+        report(
+            "results/report/analysis.ipynb",
+            category="Report",
+            caption="../report/captions/notebook.rst",
+            labels={"page": "Notebook to go on from"},
+        ),
+    log:
+        "results/logs/execute_notebook.log",
+    benchmark:
+        "results/timings/execute_notebook.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        **cluster("analysis"),
+    params:
+        models=MODELS,
+        languages=LANGUAGES,
+    message:
+        "Execute the notebook."
+    shell:
+        r"""
+        python {input.script:q} \
+            --source {input.source:q} \
+            --models {params.models:q} \
+            --languages {params.languages:q} \
+            --tables results/tables \
+            --output {output:q} \
             2>&1 | tee {log:q}
         """

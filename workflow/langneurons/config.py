@@ -249,6 +249,7 @@ def reported(config: Mapping) -> Mapping:
     if not set(run["models"]) & set(own_models(config)):
         unused |= {"seed", "corpora", "recording", "perplexity", "generation"}  # no model runs
     kept = {key: value for key, value in config.items() if key not in unused}
+    kept["report"] = {key: value for key, value in config["report"].items() if key != "fonts"}
     if "recording" in kept:
         kept["recording"] = {key: value for key, value in kept["recording"].items() if key != "shards"}
     return {**kept, "models": models, "perturbations": variants}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def validate(config: Mapping) -> Mapping:
     written = copy.deepcopy(config["run"])
     sweeps.expand(config)
     _cross_check(config, written)
+    _check_fonts(config["report"]["fonts"])
     return config
 
 
@@ -93,6 +94,17 @@ def _fill_folder(config: Mapping) -> None:
     config["corpora"] = filled(config["corpora"], "corpora")
     config["generation"]["prompts"] = filled(config["generation"]["prompts"], "generation.prompts")
     config["metrics"] = filled(config["metrics"], "metrics")
+    config["report"]["fonts"] = [filled(path, "report.fonts") for path in config["report"]["fonts"]]
+
+
+def _check_fonts(paths: Sequence[str]) -> None:
+    """That the fonts of the PDF are there; whether they can be read is found out when it is made."""
+    for place, path in enumerate(paths):
+        if not Path(path).exists():
+            raise ConfigError(
+                f"config key 'report.fonts[{place}]': there is no {path}. Name a font file or a folder of such, or "
+                "leave the key out: then fonts of the system are looked for."
+            )
 
 
 def _check_keys(value: Any, path: str = "") -> None:

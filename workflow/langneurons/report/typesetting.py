@@ -1,0 +1,385 @@
+"""The report for print: what the page shows, as a tree that the print template sets, and from it a PDF.
+
+The page itself is the source, so that paper and screen never tell different things. What the page folds away goes into
+an appendix, and what only a screen can do is left out. Texts stay data all the way: no character of theirs is ever read
+as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typst
+from lxml import etree, html
+
+from langneurons.errors import UserError
+from langneurons.report import fonts
+
+Node = dict[str, Any]
+
+LEFT_OUT = ("nav", "script", "style", "head", "header")
+SCREEN_ONLY = "screen"
+"""The class of what is left out."""
+VERBATIM = ("pre", "blockquote")
+"""Tags whose white space counts, like that of the class `prompt`."""
+KEPT = ("id", "href", "colspan", "alt", "lang")
+"""Attributes that the template reads, beside classes."""
+LONGEST_WORD, BREAK_EVERY = 30, 20
+"""Words longer than this many characters may be broken after every so many."""
+NARROWEST, GAP = 11, 2
+"""Characters that a line of a heading may have in any case, and that the space between two columns takes."""
+WIDEST_COLUMN, WIDEST_TABLE = 40, 240
+"""Characters of a column beyond which its text takes several lines, and of a row beyond which no page holds it."""
+TITLES = ("title", "place")
+TEXTS = ("children", "caption", "head", "rows", *TITLES)
+"""What has words, of a node."""
+RUNNING_TITLE = 80
+"""Characters of the title at the head of every page."""
+ZERO_WIDTH_SPACE = "\u200b"
+
+
+class PrintError(UserError):
+    """A page that cannot be set."""
+
+
+@dataclass
+class Document:
+    """What is set: the body as `main`, what the page folds away as `appendix`, and the pictures by name."""
+
+    title: str
+    subtitle: str
+    main: list[Node | str]
+    appendix: list[Node]
+    """Of `place, title, anchor, children`."""
+    images: dict[str, bytes]
+
+
+# -- the page as a tree ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Reader:
+    """Turns elements into nodes, and puts aside what belongs elsewhere."""
+
+    images: dict[str, bytes] = field(default_factory=dict)
+    appendix: list[Node] = field(default_factory=list)
+    section: str = ""
+    part: str = ""
+
+    def children(self, element: html.HtmlElement, verbatim: bool = False, folded: bool = False) -> list[Node | str]:
+        result: list[Node | str] = list(_text(element.text, verbatim))
+        for child in element:
+            if isinstance(child.tag, str):
+                result += self.nodes(child, verbatim, folded)
+            result += _text(child.tail, verbatim)
+        return result
+
+    def nodes(self, element: html.HtmlElement, verbatim: bool, folded: bool) -> list[Node | str]:
+        """What an element becomes, inside an unfolded part or inside one that the page folds away."""
+        tag, classes = str(element.tag), (element.get("class") or "").split()
+        if tag in LEFT_OUT or SCREEN_ONLY in classes:
+            return []
+        if tag == "details" and not folded:
+            return [self.fold(element)]
+        if tag == "img":
+            return [self.image(element)]
+        if tag in ("h2", "h3"):
+            self.section = _plain(element) if tag == "h2" else self.section
+            self.part = _plain(element) if tag == "h3" else ""
+        own = self.children(element, verbatim or tag in VERBATIM or "prompt" in classes, folded)
+        if tag == "table":
+            return list(_tables(own))
+        kept = {name: element.get(name) for name in KEPT if element.get(name)}
+        return [{"tag": tag, "classes": classes, **kept, "children": own}]
+
+    def fold(self, element: html.HtmlElement) -> Node:
+        """Put what the page folds away into the appendix; the reference that takes its place."""
+        summary = element.find("summary")
+        title = _plain(summary) if summary is not None else "Details"
+        anchor = f"folded-{len(self.appendix) + 1}"
+        if summary is not None:
+            element.remove(summary)
+        place = ": ".join(dict.fromkeys(part for part in (self.section, self.part) if part))
+        entry: Node = {"place": place, "title": title, "anchor": anchor}
+        self.appendix.append(entry)
+        entry["children"] = self.children(element, folded=True)
+        return {"tag": "folded", "title": title, "anchor": anchor}
+
+    def image(self, element: html.HtmlElement) -> Node:
+        name = f"figure-{len(self.images) + 1}.svg"
+        kind, _, data = (element.get("src") or "").partition(",")
+        if kind != "data:image/svg+xml;base64":
+            raise PrintError(f"The page has a picture that is no SVG inside it ({kind[:60]}). Render the page again.")
+        drawn = base64.b64decode(data).decode("utf-8")
+        self.images[name] = re.sub(r"<style>@media.*?</style>", "", drawn, flags=re.DOTALL).encode("utf-8")
+        width = re.search(r'<svg\b[^>]*?\swidth="([\d.]+)pt"', drawn)
+        return {"tag": "img", "file": name, "alt": element.get("alt") or "", "width": float(width[1]) if width else 480}
+
+
+def read(page: str) -> Document:
+    """What the page shows, for print.
+
+    Args:
+        page: the HTML that `render.render` made.
+
+    Raises:
+        PrintError: it is not such a page.
+    """
+    try:
+        root = html.document_fromstring(page, parser=html.HTMLParser(huge_tree=True))  # tables of many megabytes
+    except (etree.ParserError, ValueError) as error:
+        raise PrintError(f"The page cannot be read: {error}. Render it again.") from error
+    heading, main = root.find(".//header/h1"), root.find(".//main")
+    if heading is None or main is None:
+        raise PrintError("The page has no title and no main part. Render it again.")
+    subtitle = root.find(".//header/p")
+    reader = _Reader()
+    body = reader.children(main)
+    return Document(
+        _breakable(_plain(heading)),
+        "" if subtitle is None else _breakable(_plain(subtitle)),
+        body,
+        reader.appendix,
+        reader.images,
+    )
+
+
+def _plain(element: html.HtmlElement) -> str:
+    return " ".join(element.text_content().split())
+
+
+def _text(text: str | None, verbatim: bool) -> Iterator[str]:
+    if text:
+        collapsed = text if verbatim else re.sub(r"[ \t\n\r\f]+", " ", text)
+        yield _breakable(collapsed)
+
+
+def _breakable(text: str) -> str:
+    """With places where a line may break in words that might be wider than it."""
+    return re.sub(
+        rf"\S{{{LONGEST_WORD},}}",
+        lambda word: ZERO_WIDTH_SPACE.join(
+            word[0][start : start + BREAK_EVERY] for start in range(0, len(word[0]), BREAK_EVERY)
+        ),
+        text,
+    )
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def _tables(own: list[Node | str]) -> Iterator[Node]:
+    """A table as `caption, columns, wrapped, head, rows, widest`; of one that no page can hold, several, each with the
+    columns of labels."""
+    parts = {child["tag"]: child for child in own if isinstance(child, dict)}
+    caption = parts.get("caption", {"children": []})["children"]
+    head = [_cells(row) for row in _rows(parts.get("thead"))]
+    rows = [_cells(row) for row in _rows(parts.get("tbody"))]
+    columns = max((sum(cell["colspan"] for cell in row) for row in head + rows), default=0)
+    lengths = _lengths(rows, columns)
+    groups = _groups(lengths, _labels(rows))
+    for number, group in enumerate(groups, 1):
+        kept = [[row[place] for place in group if place < len(row)] for row in rows]
+        own_lengths = [lengths[place] for place in group]
+        wrapped = {place for row in kept for place, cell in enumerate(row) if cell["wrap"]}
+        which = [f" (part {number} of {len(groups)})"] if len(groups) > 1 else []
+        yield {
+            "tag": "table",
+            "caption": [*caption, *which],
+            "columns": len(group),
+            "wrapped": sorted(wrapped),
+            "head": [_folded(_cut(row, group), own_lengths) for row in head],
+            "rows": kept,
+            "widest": _widest(kept, len(group)),
+        }
+
+
+def _labels(rows: list[list[Node]]) -> int:
+    """How many columns at the left name the rows."""
+    counts = [next((place for place, cell in enumerate(row) if cell["kind"] != "th"), len(row)) for row in rows]
+    return min(counts, default=0)
+
+
+def _groups(lengths: list[int], labels: int) -> list[list[int]]:
+    """Columns that go on a page together, each group after the columns of labels."""
+    widths = [min(length, WIDEST_COLUMN) + GAP for length in lengths]
+    left, groups, used = list(range(labels)), [list(range(labels))], sum(widths[:labels])
+    for place in range(labels, len(widths)):
+        if used + widths[place] > WIDEST_TABLE and len(groups[-1]) > labels:
+            groups.append([*left])
+            used = sum(widths[:labels])
+        groups[-1].append(place)
+        used += widths[place]
+    return groups
+
+
+def _cut(row: list[Node], group: list[int]) -> list[Node]:
+    """The headings above some columns."""
+    result, place = [], 0
+    for cell in row:
+        below = len(set(range(place, place + cell["colspan"])) & set(group))
+        place += cell["colspan"]
+        if below:
+            result.append(cell | {"colspan": below})
+    return result
+
+
+def _lengths(rows: list[list[Node]], columns: int) -> list[int]:
+    """The longest text of every column, in characters."""
+    lengths = [0] * columns
+    for row in rows:
+        for place, cell in enumerate(row[:columns]):
+            lengths[place] = max(lengths[place], sum(map(len, _texts(cell["children"]))))
+    return lengths
+
+
+def _folded(row: list[Node], lengths: list[int]) -> list[Node]:
+    """Headings in lines about as wide as what is below them, so that they do not widen their columns."""
+    folded, place = [], 0
+    for cell in row:
+        below = lengths[place : place + cell["colspan"]]
+        place += cell["colspan"]
+        width = max(sum(below) + GAP * (len(below) - 1), NARROWEST)
+        texts = cell["children"]
+        if all(isinstance(text, str) for text in texts):
+            lines = textwrap.wrap("".join(texts), width, break_long_words=False, break_on_hyphens=False)
+            cell = cell | {"children": ["\n".join(lines)]}
+        folded.append(cell)
+    return folded
+
+
+def _widest(rows: list[list[Node]], columns: int) -> list[list[Node]]:
+    """For every column a row with its longest text: as wide as all rows, and quickly measured."""
+    lengths = [[sum(map(len, _texts(cell["children"]))) for cell in row] for row in rows]
+    longest = {
+        max(range(len(rows)), key=lambda number: lengths[number][place] if place < len(lengths[number]) else 0)
+        for place in (range(columns) if rows else ())
+    }
+    return [rows[number] for number in sorted(longest)]
+
+
+def _rows(part: Node | None) -> list[Node]:
+    return [child for child in (part or {"children": []})["children"] if isinstance(child, dict)]
+
+
+def _cells(row: Node) -> list[Node]:
+    cells = [child for child in row["children"] if isinstance(child, dict)]
+    return [
+        {
+            "kind": cell["tag"],
+            "colspan": int(cell.get("colspan", 1)),
+            "text": "text" in cell["classes"],
+            "own": "own" in cell["classes"],
+            "rule": "rule" in cell["classes"],
+            "wrap": "wrap" in cell["classes"],
+            "warn": "warn" in cell["classes"],
+            "children": cell["children"],
+        }
+        for cell in cells
+    ]
+
+
+# -- characters that no font has ---------------------------------------------------------------------------------------
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list):
+        for child in node:
+            yield from _texts(child)
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            if name in TEXTS:
+                yield from _texts(value)
+
+
+def text_of(document: Document) -> str:
+    """All text of a document."""
+    return "\n".join([document.title, document.subtitle, *_texts(document.main), *_texts(list(document.appendix))])
+
+
+def without(node: Any, missing: frozenset[str]) -> Any:
+    """A tree in which words stand for characters without a glyph, run by run: in titles in brackets, else as nodes."""
+    if isinstance(node, dict):
+        return {
+            name: _bracketed(value, missing) if name in TITLES else without(value, missing)
+            for name, value in node.items()
+        }
+    if not isinstance(node, list):
+        return node
+    result: list[Any] = []
+    for child in node:
+        result += _marked(child, missing) if isinstance(child, str) else [without(child, missing)]
+    return result
+
+
+def _marked(text: str, missing: frozenset[str]) -> list[Node | str]:
+    if not missing & set(text):
+        return [text]
+    pattern = "[" + "".join(re.escape(character) for character in sorted(missing)) + "]+"
+    result: list[Node | str] = []
+    for part in re.split(f"({pattern})", text):
+        if part and part[0] in missing:
+            counted = fonts.summarise(part, missing)
+            result.append({"tag": "glyphless", "text": ", ".join(f"{number} × {script}" for script, number in counted)})
+        elif part:
+            result.append(part)
+    return result
+
+
+def _bracketed(title: str, missing: frozenset[str]) -> str:
+    return "".join(part if isinstance(part, str) else f"[{part['text']}]" for part in _marked(title, missing))
+
+
+# -- setting -----------------------------------------------------------------------------------------------------------
+
+
+def typeset(document: Document, template: Path, chosen: fonts.Fonts) -> bytes:
+    """The PDF of a document, with its fonts inside; the same byte for byte whenever the document and the fonts are.
+
+    Args:
+        document: what is set.
+        template: what sets it, in Typst.
+        chosen: fonts for the text of the document, and what they do not have.
+
+    Raises:
+        PrintError: the document cannot be set.
+    """
+    title = _bracketed(document.title, chosen.missing)
+    content = {
+        "title": title,
+        "subtitle": _bracketed(document.subtitle, chosen.missing),
+        "running": textwrap.shorten(title.replace(ZERO_WIDTH_SPACE, ""), RUNNING_TITLE, placeholder="…"),
+        "main": without(document.main, chosen.missing),
+        "appendix": without(document.appendix, chosen.missing),
+        "missing": fonts.summarise(text_of(document), chosen.missing),
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(template, folder / "report.typ")
+        (folder / "report.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        for image, drawn in document.images.items():
+            (folder / image).write_bytes(drawn)
+        (folder / "fonts").mkdir()
+        for number, path in enumerate(chosen.files):
+            (folder / "fonts" / f"{number:04}-{path.name}").symlink_to(path.resolve())
+        try:
+            return typst.compile(
+                folder / "report.typ",
+                root=folder,
+                font_paths=[folder / "fonts"],
+                ignore_system_fonts=True,
+                pdf_tags=False,  # they take seven times the space; for screen readers there is the page
+            )
+        except typst.TypstError as error:
+            raise PrintError(f"The report cannot be set for print: {error.message}") from error
