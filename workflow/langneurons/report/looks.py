@@ -21,10 +21,16 @@ from langneurons.report.shares import OTHER
 INK, MUTED, GRID, PAPER = "#1d2227", "#5a636d", "#dde1e6", "#fffffe"
 """Text, secondary text, grid and background. The page exchanges exactly these four in the dark."""
 
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Okabe and Ito, for any colour vision. Languages beyond the sixth differ by hatch and marker."""
+PALETTE = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"),
+    *("#694b1e", "#a5e187", "#870f78", "#a569ff", "#0000ff", "#691eb4"),
+)
+"""Six by Okabe and Ito, and six that are as far from these and from each other as any, for normal vision and for each
+kind of colour blindness, and seen on light and on dark paper. A test measures it."""
 HATCHES = ("", "////", "....", "xxxx")
 MARKERS = ("o", "s", "^", "D")
+WITHOUT_PATTERN = 6
+"""Every so many languages hatch and marker change too, which printing in grey leaves."""
 GREYS = {OTHER: "#8a929b", UNDETERMINED: "#c3c9cf"}
 VARIANTS = ("#aa3377", "#228833", "#4477aa", "#ccbb44")
 """Of Tol's bright colours, for steering variants: no language looks like these."""
@@ -68,8 +74,9 @@ def look(language: str, languages: Sequence[str]) -> Look:
     """The look of a language of the run, or of `other` and `undetermined`."""
     if language not in languages:
         return Look(GREYS[language], "", "o")
-    cycle, index = divmod(list(languages).index(language), len(PALETTE))
-    return Look(PALETTE[index], HATCHES[cycle % len(HATCHES)], MARKERS[cycle % len(MARKERS)])
+    index = list(languages).index(language)
+    cycle = index // WITHOUT_PATTERN
+    return Look(PALETTE[index % len(PALETTE)], HATCHES[cycle % len(HATCHES)], MARKERS[cycle % len(MARKERS)])
 
 
 def number(value: float) -> str:
