@@ -49,7 +49,7 @@ SMALLEST = {
 }
 """One model, one perturbation, one method: every stage, as small as it gets."""
 
-STEPS = 20
+STEPS = 22
 """Jobs of a clean run, but for `all`."""
 KINDS = ("job", "main")
 LONGEST = 900

@@ -81,6 +81,7 @@ def test_every_difference_is_found(found: dict[str, bytes], names: list[str]) ->
 def test_the_page_is_compared_without_its_times() -> None:
     page = b'<p>2026-11-29 16:31 UTC 1</p>made 2026-11-29 16:31 UTC.<section id="timings">2\n</section><p>3</p>'
     assert compared(Pretended({"report/report.html": page})) == {"report/report.html": b"<p> 1</p>made .<p>3</p>"}
+    assert compared(Pretended({"report/report.pdf": b"%PDF-1.7 2026"})) == {"report/report.pdf": b"%PDF-"}
     with pytest.raises(ValueError, match=r"report\.html has 0 times"):
         compared(Pretended({"report/report.html": b"changed"}))
 

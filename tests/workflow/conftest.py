@@ -46,7 +46,9 @@ TINY = {
     "generation": {"max_new_tokens": 6, "validation_prompts": 55, "template": "{question}"},
 }
 
-AGGREGATES = {"make_tables": 1, "plot_figures": 2, "render_report": 1, "check_audit": 1}
+PAGE = {"render_report": 1, "print_report": 1, "check_audit": 1}
+"""What shows the config."""
+AGGREGATES = {"make_tables": 1, "plot_figures": 2, "execute_notebook": 1, **PAGE}
 
 
 @dataclass

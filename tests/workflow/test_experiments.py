@@ -62,6 +62,8 @@ def test_replication(project: Project) -> None:
             "make_tables": 1,
             "plot_figures": 2,
             "render_report": 1,
+            "print_report": 1,
+            "execute_notebook": 1,
             "check_audit": 1,
         }
     )
@@ -111,6 +113,8 @@ def test_paper(project: Project) -> None:
         "make_tables": 1,
         "plot_figures": 7,
         "render_report": 1,
+        "print_report": 1,
+        "execute_notebook": 1,
         "check_audit": 1,
     }
     assert sorted(re.findall(r"--window (\d+)", output)) == sorted(["4096"] * 28 + ["2048"] * 21)

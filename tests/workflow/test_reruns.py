@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.conftest import AGGREGATES, TINY, Project, copy_project, environment
+from workflow.conftest import AGGREGATES, PAGE, TINY, Project, copy_project, environment
 
 SCORES = {"score_perplexity": 2, "score_text": 2, "test_effects": 2, "audit_results": 2}
 JOINT = {
@@ -167,8 +167,7 @@ def test_new_method(finished: Project) -> None:
     overlay = {"identification": {"compare": ["mean-difference", "probe"], "sentences": 10}}
     stale = {"record_sentences": 2, "identify_neurons": 2, "audit_results": 2, **AGGREGATES}
     assert finished.stale(config=overlay) == stale
-    page = {"render_report": 1, "check_audit": 1}  # which shows the config
-    assert finished.stale(config={"identification": {"bonus": 0.4}}) == page  # no method of the run has it
+    assert finished.stale(config={"identification": {"bonus": 0.4}}) == PAGE  # no method of the run has it
 
 
 def test_generation_setting(finished: Project) -> None:
@@ -194,7 +193,13 @@ def test_relevance_and_seeds_are_off_by_default(finished: Project) -> None:
 
 
 def test_report_setting(finished: Project) -> None:
-    assert finished.stale(config={"report": {"title": "Another title"}}) == {"render_report": 1, "check_audit": 1}
+    assert finished.stale(config={"report": {"title": "Another title"}}) == PAGE
+
+
+def test_fonts_of_the_pdf(finished: Project) -> None:
+    """A setting of the machine: the page does not show it."""
+    (finished.folder / "fonts").mkdir()
+    assert finished.stale(config={"report": {"fonts": ["fonts"]}}) == {"print_report": 1}
 
 
 def test_other_format_of_one_model(finished: Project) -> None:
@@ -214,7 +219,9 @@ def test_other_format_of_one_model(finished: Project) -> None:
         ("metrics/text.py", {"score_text": 2, "test_effects": 2, "audit_results": 2, **AGGREGATES}),
         ("metrics/statistics.py", {"test_effects": 2, **AGGREGATES}),
         ("neurons/controls.py", {"plan_random", "measure_perplexity_random", "generate_text_random"}),
-        ("report/render.py", {"render_report": 1, "check_audit": 1}),
+        ("report/render.py", PAGE),
+        ("report/typesetting.py", {"print_report": 1}),
+        ("report/looks.py", {"plot_figures": 2, "execute_notebook": 1, **PAGE}),
     ],
 )
 def test_edited_module(finished: Project, module: str, rules: dict | set) -> None:

@@ -188,6 +188,9 @@ def _report(config: Mapping, before: Sequence[Job]) -> list[Job]:
     tables = Job("make_tables", "make_tables", tuple(metrics))
     figures = [_named("plot_figures", model, "", ["make_tables"]) for model in config["run"]["models"]]
     page = Job("render_report", "render_report", ("make_tables", *_names(figures, "")))
+    paper = Job("print_report", "print_report", ("render_report",))
+    notebook = Job("execute_notebook", "execute_notebook", ("make_tables",))
     checked = Job("check_audit", "check_audit", ("render_report", *_names(before, "audit_results")))
-    everything = [job.name for job in before] + ["render_report", "check_audit"]
-    return [tables, *figures, page, checked, Job("all", "all", tuple(everything))]
+    made = [page, paper, notebook, checked]
+    everything = [job.name for job in [*before, *made]]
+    return [tables, *figures, *made, Job("all", "all", tuple(everything))]
