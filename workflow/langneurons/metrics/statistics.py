@@ -13,8 +13,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import stats
-from scipy.special import ndtr
+import scipy  # whose parts are loaded when they are used: the report reads constants of this module alone
 
 from langneurons.errors import UserError
 
@@ -58,11 +57,13 @@ def mean_interval(
     size = samples.shape[1]
     if size < MINIMUM_SAMPLES:
         raise UserError(f"{size} samples are too few for an interval of their mean; give at least {MINIMUM_SAMPLES}.")
-    tail = ndtr(-np.sqrt(size / (size - 1)) * stats.t.isf((1 - confidence) / 2, size - 1))
+    tail = scipy.special.ndtr(-np.sqrt(size / (size - 1)) * scipy.stats.t.isf((1 - confidence) / 2, size - 1))
     counts = _resample_counts(size, resamples, seed).T
     origin = samples[:, 0]  # subtracted, so that equal samples give their value without rounding
     tails = np.array([tail, 1 - tail])
-    bounds = [stats.quantile(block @ counts / size, tails, axis=1) for block in _blocks(samples - origin[:, None])]
+    bounds = [
+        scipy.stats.quantile(block @ counts / size, tails, axis=1) for block in _blocks(samples - origin[:, None])
+    ]
     low, high = np.concatenate(bounds).T + origin
     return low, high
 
@@ -158,7 +159,7 @@ def adjust(p_values: np.ndarray) -> np.ndarray:
         raise UserError("a p-value lies outside 0 to 1; give probabilities, and NaN where there is no test.")
     adjusted = np.full(p_values.shape, np.nan)
     if known.any():
-        adjusted[known] = stats.false_discovery_control(p_values[known], method="bh")
+        adjusted[known] = scipy.stats.false_discovery_control(p_values[known], method="bh")
     return adjusted
 
 
@@ -178,7 +179,7 @@ def share_interval(successes: float, trials: int, confidence: float = CONFIDENCE
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise UserError(f"{successes} of {trials} is no share; give at least one trial and 0 to as many successes.")
-    share, z = successes / trials, float(stats.norm.ppf(0.5 + confidence / 2))
+    share, z = successes / trials, float(scipy.stats.norm.ppf(0.5 + confidence / 2))
     centre = share + z**2 / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     low, high = ((centre + sign * half) / (1 + z**2 / trials) for sign in (-1, 1))

@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import textwrap
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,10 +36,14 @@ KEPT = ("id", "href", "colspan", "alt", "lang")
 """Attributes that the template reads, beside classes."""
 LONGEST_WORD, BREAK_EVERY = 30, 20
 """Words longer than this many characters may be broken after every so many."""
-NARROWEST, GAP = 11, 2
-"""Characters that a line of a heading may have in any case, and that the space between two columns takes."""
-WIDEST_COLUMN, WIDEST_TABLE = 40, 240
-"""Characters of a column beyond which its text takes several lines, and of a row beyond which no page holds it."""
+NARROWEST, WIDEST = 11, 26
+"""Characters that a line of a heading may have in any case, and beyond which the text of a cell takes several lines."""
+LETTER, WIDE_LETTER, INSET = 0.5, 1.0, 0.9
+"""Widths in em: a little more than letters and digits take on average, Chinese ones, and the space around a cell's text."""
+UPRIGHT, ACROSS = 481.0, 728.0
+"""Widths in points of what is set on a page (A4 with margins of 20 mm), upright and lying across."""
+SIZE, LEGIBLE, SMALLEST = 8.0, 6.2, 5.5
+"""Points of letters in tables: usually, upright at least, and at least."""
 TITLES = ("title", "place")
 TEXTS = ("children", "caption", "head", "rows", *TITLES)
 """What has words, of a node."""
@@ -178,28 +183,35 @@ def _breakable(text: str) -> str:
 
 
 def _tables(own: list[Node | str]) -> Iterator[Node]:
-    """A table as `caption, columns, wrapped, head, rows, widest`; of one that no page can hold, several, each with the
-    columns of labels."""
+    """A table as `caption, columns, wrapped, size, across, head, rows`; of one that no page can hold, several, each with
+    the columns of labels.
+
+    How large the letters are is worked out here: to have Typst measure tables takes as long as to set them.
+    """
     parts = {child["tag"]: child for child in own if isinstance(child, dict)}
     caption = parts.get("caption", {"children": []})["children"]
     head = [_cells(row) for row in _rows(parts.get("thead"))]
     rows = [_cells(row) for row in _rows(parts.get("tbody"))]
     columns = max((sum(cell["colspan"] for cell in row) for row in head + rows), default=0)
     lengths = _lengths(rows, columns)
-    groups = _groups(lengths, _labels(rows))
+    head = [_folded(row, lengths) for row in head]
+    widths = _widths(head, rows, columns)
+    groups = _groups(widths, _labels(rows))
     for number, group in enumerate(groups, 1):
         kept = [[row[place] for place in group if place < len(row)] for row in rows]
-        own_lengths = [lengths[place] for place in group]
         wrapped = {place for row in kept for place, cell in enumerate(row) if cell["wrap"]}
+        width = sum(widths[place] for place in group)
+        across = UPRIGHT / width < LEGIBLE if group else False
         which = [f" (part {number} of {len(groups)})"] if len(groups) > 1 else []
         yield {
             "tag": "table",
             "caption": [*caption, *which],
             "columns": len(group),
             "wrapped": sorted(wrapped),
-            "head": [_folded(_cut(row, group), own_lengths) for row in head],
+            "size": max(SMALLEST, min(SIZE, (ACROSS if across else UPRIGHT) / width)) if group else SIZE,
+            "across": across,
+            "head": [_cut(row, group) for row in head],
             "rows": kept,
-            "widest": _widest(kept, len(group)),
         }
 
 
@@ -209,13 +221,12 @@ def _labels(rows: list[list[Node]]) -> int:
     return min(counts, default=0)
 
 
-def _groups(lengths: list[int], labels: int) -> list[list[int]]:
+def _groups(widths: list[float], labels: int) -> list[list[int]]:
     """Columns that go on a page together, each group after the columns of labels."""
-    widths = [min(length, WIDEST_COLUMN) + GAP for length in lengths]
-    left, groups, used = list(range(labels)), [list(range(labels))], sum(widths[:labels])
+    groups, used = [list(range(labels))], sum(widths[:labels])
     for place in range(labels, len(widths)):
-        if used + widths[place] > WIDEST_TABLE and len(groups[-1]) > labels:
-            groups.append([*left])
+        if used + widths[place] > ACROSS / SMALLEST and len(groups[-1]) > labels:
+            groups.append(list(range(labels)))
             used = sum(widths[:labels])
         groups[-1].append(place)
         used += widths[place]
@@ -248,7 +259,7 @@ def _folded(row: list[Node], lengths: list[int]) -> list[Node]:
     for cell in row:
         below = lengths[place : place + cell["colspan"]]
         place += cell["colspan"]
-        width = max(sum(below) + GAP * (len(below) - 1), NARROWEST)
+        width = max(sum(below) + 2 * (len(below) - 1), NARROWEST)
         texts = cell["children"]
         if all(isinstance(text, str) for text in texts):
             lines = textwrap.wrap("".join(texts), width, break_long_words=False, break_on_hyphens=False)
@@ -257,14 +268,23 @@ def _folded(row: list[Node], lengths: list[int]) -> list[Node]:
     return folded
 
 
-def _widest(rows: list[list[Node]], columns: int) -> list[list[Node]]:
-    """For every column a row with its longest text: as wide as all rows, and quickly measured."""
-    lengths = [[sum(map(len, _texts(cell["children"]))) for cell in row] for row in rows]
-    longest = {
-        max(range(len(rows)), key=lambda number: lengths[number][place] if place < len(lengths[number]) else 0)
-        for place in (range(columns) if rows else ())
-    }
-    return [rows[number] for number in sorted(longest)]
+def _widths(head: list[list[Node]], rows: list[list[Node]], columns: int) -> list[float]:
+    """About how wide every column is, in em."""
+    widths = [0.0] * columns
+    for row in [*head, *rows]:
+        place = 0
+        for cell in row:
+            if cell["colspan"] == 1:
+                text = "".join(_texts(cell["children"]))
+                longest = max((_width(line) for line in text.split("\n")), default=0.0)
+                widths[place] = max(widths[place], min(longest, WIDEST * LETTER))
+            place += cell["colspan"]
+    return [width + INSET for width in widths]
+
+
+def _width(line: str) -> float:
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in line)
+    return wide * WIDE_LETTER + (len(line) - wide) * LETTER
 
 
 def _rows(part: Node | None) -> list[Node]:
