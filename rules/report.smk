@@ -251,7 +251,7 @@ rule print_report:
         page="results/report/report.html",
         template=relative(ROOT / "report" / "templates" / "print.typ"),
         script=script("print_report"),
-        code=code("report/typesetting.py", "report/fonts.py"),
+        code=code("report/typesetting.py", "report/page_tree.py", "report/fonts.py"),
     output:
         report(
             "results/report/report.pdf",

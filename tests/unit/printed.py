@@ -14,7 +14,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
-from langneurons.report import fonts, typesetting
+from langneurons.report import fonts, page_tree, typesetting
 
 ROOT = Path(__file__).parents[2]
 PRINT = ROOT / "report" / "templates" / "print.typ"
@@ -96,8 +96,8 @@ def page_with(body: str) -> str:
 
 def printed(page: str, chosen: fonts.Fonts | None = None) -> Printed:
     """A page of the report, for print; with the bundled fonts unless others are given."""
-    document = typesetting.read(page)
-    known = chosen or fonts.choose(fonts.printed(typesetting.text_of(document)), others=())
+    document = page_tree.read(page)
+    known = chosen or fonts.choose(fonts.printed(page_tree.text_of(document)), others=())
     return Printed(typesetting.typeset(document, PRINT, known))
 
 

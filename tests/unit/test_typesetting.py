@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from langneurons.report import fonts, typesetting
+from langneurons.report import fonts, page_tree, typesetting
 from unit.printed import NO_LETTER, Printed, empty_boxes, font_file, page_with, printed
 from unit.report_cases import HOSTILE, all_tables, answers, config_of, full_page, hostile_page, page_of
 from unit.test_fonts import TURKISH, VIETNAMESE
@@ -81,8 +81,8 @@ def test_paper_leaves_out_what_only_a_screen_can_do() -> None:
 
 
 def test_the_same_page_gives_the_same_bytes() -> None:
-    document = typesetting.read(full_page()[1])
-    chosen = fonts.choose(fonts.printed(typesetting.text_of(document)), others=())
+    document = page_tree.read(full_page()[1])
+    chosen = fonts.choose(fonts.printed(page_tree.text_of(document)), others=())
     template = Path(__file__).parents[2] / "report" / "templates" / "print.typ"
     assert typesetting.typeset(document, template, chosen) == typesetting.typeset(document, template, chosen)
 
@@ -169,7 +169,7 @@ def test_nothing_leaves_the_paper(full: Printed, hostile: Printed) -> None:
 
 
 def test_white_space_of_answers_is_kept() -> None:
-    document = typesetting.read(page_with("<p>a \n  b</p><blockquote>a\n  b</blockquote>"))
+    document = page_tree.read(page_with("<p>a \n  b</p><blockquote>a\n  b</blockquote>"))
     assert [node["children"] for node in document.main if isinstance(node, dict)] == [["a b"], ["a\n  b"]]
 
 
@@ -191,15 +191,15 @@ def wide_table(columns: int, name: str = "value") -> str:
     )
 
 
-def tables_in(page: str) -> list[typesetting.Node]:
-    def found(node: object) -> list[typesetting.Node]:
+def tables_in(page: str) -> list[page_tree.Node]:
+    def found(node: object) -> list[page_tree.Node]:
         if isinstance(node, list):
             return [table for child in node for table in found(child)]
         if isinstance(node, dict):
             return [node] if node["tag"] == "table" else found(node["children"])
         return []
 
-    return found(typesetting.read(page).main)
+    return found(page_tree.read(page).main)
 
 
 def test_a_table_that_no_page_holds_is_cut_and_keeps_its_labels() -> None:
@@ -228,20 +228,20 @@ def test_a_narrow_table_stays_upright() -> None:
 
 
 def test_other_pages_are_refused() -> None:
-    with pytest.raises(typesetting.PrintError, match=r"The page has no title and no main part. Render it again."):
-        typesetting.read("<html><body><p>something else</p></body></html>")
-    with pytest.raises(typesetting.PrintError, match="cannot be read"):
-        typesetting.read("")
+    with pytest.raises(page_tree.PrintError, match=r"The page has no title and no main part. Render it again."):
+        page_tree.read("<html><body><p>something else</p></body></html>")
+    with pytest.raises(page_tree.PrintError, match="cannot be read"):
+        page_tree.read("")
     picture = base64.b64encode(b"png").decode()
-    with pytest.raises(typesetting.PrintError, match=r"no SVG inside it \(data:image/png;base64\)"):
-        typesetting.read(page_with(f'<figure><div><img src="data:image/png;base64,{picture}"></div></figure>'))
+    with pytest.raises(page_tree.PrintError, match=r"no SVG inside it \(data:image/png;base64\)"):
+        page_tree.read(page_with(f'<figure><div><img src="data:image/png;base64,{picture}"></div></figure>'))
 
 
 def test_a_broken_picture_is_one_message() -> None:
     picture = base64.b64encode(b"<svg width='10pt'").decode()
     figure = f'<figure><div><img src="data:image/svg+xml;base64,{picture}"></div></figure>'
     page = page_with(f"<section></section><section>{figure}</section>")
-    with pytest.raises(typesetting.PrintError, match=r"^The report cannot be set for print: failed to parse SVG"):
+    with pytest.raises(page_tree.PrintError, match=r"^The report cannot be set for print: failed to parse SVG"):
         printed(page)
 
 

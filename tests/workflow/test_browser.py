@@ -12,6 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from unit import test_comparison as comparison_cases
 from unit.report_cases import hostile_page
 from workflow.conftest import Project
 
@@ -142,6 +143,22 @@ def test_tables_are_sorted_by_any_column(browser: webdriver.Chrome, report: Path
     words.click()
     rows = browser.execute_script(ROWS, table)
     assert [row.split("\t")[1] for row in rows] == ["de", "de", "en", "en"]
+    assert console(browser) == []
+
+
+def test_the_tables_of_a_comparison_are_sorted_and_filtered(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """By the same script, which finds neither examples nor data there."""
+    page = tmp_path / "comparison.html"
+    page.write_text(comparison_cases.page_of(comparison_cases.run_of(), comparison_cases.run_of("b", 1.9))[1])
+    open_page(browser, page)
+    table = browser.execute_script(TABLE, "Numbers by table and verdict")
+    rows = browser.execute_script(ROWS, table)
+    button = table.find_element("xpath", ".//thead/tr[last()]/th[normalize-space()='table']/button")
+    button.send_keys(Keys.ENTER)
+    assert browser.execute_script(ROWS, table) == sorted(rows) != rows
+    field = browser.execute_script("return arguments[0].closest('.table').previousElementSibling", table)
+    field.find_element("css selector", "input").send_keys("steering")
+    assert [row.split("\t")[0] for row in browser.execute_script(ROWS, table)] == ["steering"]
     assert console(browser) == []
 
 

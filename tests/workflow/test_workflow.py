@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +20,7 @@ import pytest
 from langneurons import artifacts
 from langneurons.engines import ENGINES
 from langneurons.published.masks import read_masks
+from unit.printed import Printed, empty_boxes
 from workflow.conftest import ROOT, Project, copy_project, environment
 
 LIBRARY = ROOT / "workflow" / "langneurons"
@@ -211,9 +216,48 @@ def test_same_seed_gives_the_same_bytes(finished: Project, tmp_path: Path) -> No
 
 
 def test_snakemake_report(finished: Project, tmp_path: Path) -> None:
+    """Every table, every figure and the report itself, each in a category, with labels and a caption."""
     target = tmp_path / "report.zip"
     finished.run("--report", str(target))
-    assert target.stat().st_size > 100_000
+    with zipfile.ZipFile(target) as packed:
+        page = packed.read("report/report.html").decode()
+        inside = set(packed.namelist())
+    shown, categories = (embedded(page, name) for name in ("results", "categories"))
+    results = finished.folder / "results"
+    wanted = [*results.glob("tables/*.csv"), *results.glob("figures/*/*.svg")]
+    wanted += [results / "report" / name for name in ("report.html", "report.pdf", "analysis.ipynb")]
+    assert len(wanted) == 17 + 2 * 9 + 3
+    assert set(shown) == {str(path.relative_to(finished.folder)) for path in wanted}
+    for path, about in shown.items():
+        words = re.sub(r"<[^>]+>", "", about["caption"])
+        assert len(words) > 60, path
+        assert "{{" not in words, path
+        assert all(about["labels"].values()), path
+        assert f"report/{about['data_uri']}" in inside, path
+    kinds = {category: sorted(parts) for category, parts in categories.items()}
+    assert kinds == {"Report": ["Other"], "Tables": ["Other"], "Figures": ["tiny-gpt2", "tiny-llama"]}
+    labels = [tuple(about["labels"].items()) for about in shown.values()]
+    assert len(set(labels)) == len(labels)
+
+
+def embedded(page: str, name: str) -> Any:
+    """A value that Snakemake's report carries as JSON."""
+    _, _, rest = page.partition(f'<script id="{name}">')
+    return json.JSONDecoder().raw_decode(rest[rest.index("{") :])[0]
+
+
+def test_print_and_notebook_of_a_run(finished: Project) -> None:
+    report = finished.folder / "results" / "report"
+    paper = Printed((report / "report.pdf").read_bytes())
+    figures = len(list((finished.folder / "results" / "figures").glob("*/*.svg")))
+    assert f"Figure {figures}. " in paper.text
+    assert "Perplexity of tiny-llama" in paper.text
+    assert all(paper.fonts().values())
+    assert not empty_boxes(paper)
+    notebook = nbformat.read(report / "analysis.ipynb", as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) >= 8
 
 
 def test_rules_name_the_code_that_determines_their_numbers() -> None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from langneurons.errors import run
-from langneurons.report import fonts, typesetting
+from langneurons.report import fonts, page_tree, typesetting
 from langneurons.writing import atomic
 
 
@@ -20,8 +20,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    document = typesetting.read(args.page.read_text(encoding="utf-8"))
-    text = typesetting.text_of(document)
+    document = page_tree.read(args.page.read_text(encoding="utf-8"))
+    text = page_tree.text_of(document)
     chosen = fonts.choose(fonts.printed(text), fonts.named(args.fonts))
     for script, number in fonts.summarise(text, chosen.missing):
         remedy = "Install a font that has them, or name one with the key report.fonts."
