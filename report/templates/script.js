@@ -1,5 +1,5 @@
-// Tables that can be sorted and filtered, examples one by one, the data of figures at one click. Without it all of the page
-// is there, one thing below the other.
+// Tables that can be sorted and filtered, examples one by one, the data of figures at one click: whatever of these a page
+// has. Without it all of the page is there, one thing below the other.
 "use strict";
 
 const MANY_ROWS = 8; // from which on a table can be filtered
@@ -22,19 +22,22 @@ function sorter(column, numeric, descending) {
   };
 }
 
+function button(content, action) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.append(...content);
+  made.addEventListener("click", action);
+  return made;
+}
+
 function makeSortable(table) {
   const body = table.tBodies[0];
   const original = [...body.rows];
   const headers = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   headers.forEach((header, column) => {
     if (!header.textContent.trim()) return;
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "sort";
-    button.append(...header.childNodes);
-    header.append(button);
     const numeric = !original.some((row) => row.cells[column]?.matches("th, .text"));
-    button.addEventListener("click", () => {
+    const sort = button(header.childNodes, () => {
       // Numbers begin with the largest, words with A; the third click restores the order of the report.
       const turns = numeric ? ["descending", "ascending", null] : ["ascending", "descending", null];
       const next = turns[(turns.indexOf(header.getAttribute("aria-sort")) + 1) % 3];
@@ -42,6 +45,8 @@ function makeSortable(table) {
       if (next) header.setAttribute("aria-sort", next);
       body.append(...(next ? [...original].sort(sorter(column, numeric, next === "descending")) : original));
     });
+    sort.className = "sort";
+    header.append(sort);
   });
 }
 
@@ -66,14 +71,6 @@ function makeFilterable(table) {
   table.closest(".table").before(label);
 }
 
-function button(text, action) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = text;
-  made.addEventListener("click", action);
-  return made;
-}
-
 function makeBrowsable(group) {
   const examples = [...group.querySelectorAll(":scope > .example")];
   if (examples.length < 2) return;
@@ -91,7 +88,7 @@ function makeBrowsable(group) {
   choice.addEventListener("change", () => show(choice.selectedIndex));
   label.append("Prompt ", choice);
   bar.className = "browse";
-  bar.append(label, button("Previous", () => show(choice.selectedIndex - 1)), button("Next", () => show(choice.selectedIndex + 1)));
+  bar.append(label, button(["Previous"], () => show(choice.selectedIndex - 1)), button(["Next"], () => show(choice.selectedIndex + 1)));
   group.prepend(bar);
   show(0);
 }

@@ -25,13 +25,18 @@ SUMMARY = "Perplexity with a language's neurons off, as a multiple of the unpert
 
 
 class Page(HTMLParser):
-    """Tables by caption, as rows of cell texts; all tags with their attributes; the visible text."""
+    """Tables by caption, as rows of cell texts; all tags with their attributes; the text, and that of each section."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tables: dict[str, list[list[str]]] = {}
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.sections: dict[str, str] = {}
+        """Text of every section by its id, white space as shown; without what a style or a script says."""
+        self.commands: dict[str, list[str]] = {}
+        """By section, what stands as code in it."""
+        self._section = ""
         self._caption: str | None = None
         self._rows: list[list[str]] = []
         self._open: list[str] = []
@@ -41,6 +46,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         self._open.append(tag)
+        if tag == "section":
+            self._section = dict(attrs)["id"] or ""
+        elif tag == "code":
+            self.commands.setdefault(self._section, []).append("")
         if tag == "table":
             self._caption, self._rows = "", []
         elif tag == "tr":
@@ -51,6 +60,8 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         while self._open and self._open.pop() != tag:
             pass
+        if tag == "section":
+            self._section = ""
         if tag == "table":
             name = (self._caption or "").strip()
             while name in self.tables:
@@ -61,6 +72,11 @@ class Page(HTMLParser):
         if "style" in self._open:
             return
         self.text += data
+        if self._section and "script" not in self._open:
+            before = self.sections.get(self._section, "")
+            self.sections[self._section] = " ".join(f"{before}{data}".split()) + " " * (f" {data}"[-1].isspace())
+        if "code" in self._open:
+            self.commands[self._section][-1] += data
         if "caption" in self._open:
             self._caption = (self._caption or "") + data
         elif self._open and any(tag in ("td", "th") for tag in self._open):
@@ -276,7 +292,8 @@ def all_tables() -> findings.Tables:
 def page_of(**parts: Any) -> tuple[Page, str]:
     """The page of these inputs, and its HTML."""
     provenance = {"date": "2026-01-02", "commit": "abc123", "changed": True, "versions": {"python": "3.11.0"}}
-    inputs = render.Inputs(**({"config": config_of(), "provenance": provenance} | parts))
+    config = parts.pop("config", None) or config_of()
+    inputs = render.Inputs(**({"config": config, "provenance": provenance} | parts))
     html = render.render(inputs, TEMPLATE, STYLE, SCRIPT)
     return Page(html), html
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 import shutil
@@ -19,7 +21,7 @@ from langneurons.errors import UserError
 from langneurons.report import comparison, comparison_page, figures, run_settings, runs
 from langneurons.report import formats as report_formats
 from langneurons.report.runs import Run
-from unit.report_cases import ROOT, Page, all_tables, config_of, differences, perplexity
+from unit.report_cases import ROOT, SCRIPT, Page, all_tables, config_of, differences, perplexity
 
 TEMPLATE = ROOT / "report" / "templates" / "comparison.html.j2"
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{ 7 * 7 }} \x1b[31m'
@@ -312,11 +314,27 @@ def test_hostile_text_is_escaped() -> None:
     b.tables["recordings"] = b.tables["recordings"].assign(device=HOSTILE)
     page, html = page_of(a, b)
     assert "alert(1)" in page.text
-    assert not [tag for tag, at in page.tags if tag == "script" or "onerror" in at]
+    assert [tag for tag, _ in page.tags].count("script") == html.count("<script") == 1  # the page's own
+    assert not [at for _, at in page.tags if "onerror" in at]
     assert "\x1b" not in html
     assert "{{ 7 * 7 }}" in page.text
     told = comparison_page.summary(a, b, comparison.compare(a, b), comparison.neuron_sets(a, b))
     assert "\x1b" not in told
+
+
+def test_its_tables_are_sorted_by_the_script_of_the_report_and_no_other_may_run() -> None:
+    """The policy names the checksum of exactly what stands between the tags, and allows nothing else."""
+    page, html = page_of(run_of(), run_of("b", 1.9))
+    code = html.partition("<script>")[2].partition("</script>")[0]
+    assert code == f"\n{SCRIPT}"
+    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
+    policy = [at["content"] for tag, at in page.tags if at.get("http-equiv") == "Content-Security-Policy"]
+    allowed = f"script-src 'sha256-{digest}'"
+    assert policy == [f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {allowed}"]
+    classes = {name for _, at in page.tags for name in (at.get("class") or "").split()}
+    assert "table" in classes  # what the script looks for first; of the rest there is nothing here
+    assert not classes & {"examples", "example"}
+    assert not [at for _, at in page.tags if "data-table" in at or at.get("id", "").startswith("data-")]
 
 
 def test_the_figure_has_a_pair_of_dots_per_language_and_is_limited() -> None:
@@ -409,7 +427,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("perplexity", "model,perturbation,language,perplexity,ratio\ntiny,none,en,2", "does not end in a whole line"),
-        ("perplexity", "", "does not end in a whole line"),
+        ("perplexity", "", "it is empty"),
         ("perplexity", 'a,b\n"1,2\n', "cannot be read"),
         ("perplexity", "model,perturbation,perplexity,ratio\ntiny,none,2,1\n", "has no column language"),
         ("perplexity", "model,perturbation,language,perplexity\ntiny,none,en,2\n", "has no column ratio"),

@@ -72,4 +72,4 @@ def test_the_page_begins_with_it() -> None:
     assert "en 1.500 [1.357, 1.658] de 1.500 [1.357, 1.658]" in words
     assert "Audit: 0 fatal, 1 warning, 2 notes" in words
     missing = " ".join(page_of(config=CONFIG)[0].text.split())
-    assert "The audit is missing: snakemake --cores all results/tiny/audit.json" in missing
+    assert "The audit is missing: snakemake --cores all results/tables/audit.csv" in missing

@@ -260,16 +260,16 @@ def test_no_examples_wanted() -> None:
 def test_everything_missing() -> None:
     page, _ = page_of(provenance={})
     for words in (
-        "No table of selected neurons was found.",
+        "The number of selected neurons is missing: snakemake --cores all results/tables/thresholds.csv",
         "there is nothing to compare",
-        "The table of recordings is missing.",
-        "The table of neurons is missing.",
-        "The figure layer_profile of tiny is missing.",
-        "The perplexities of tiny are missing.",
-        "The measures of the answers of tiny are missing.",
-        "The languages of the answers of tiny are missing.",
+        "The recordings of tiny are missing: snakemake --cores all results/tables/recordings.csv",
+        "The neurons of tiny are missing: snakemake --cores all results/tables/neurons.csv",
+        "The figure layer_profile of tiny is missing: snakemake --cores all results/figures/tiny/layer_profile.svg",
+        "The perplexities of tiny are missing: snakemake --cores all results/tables/perplexity.csv",
+        "The measures of the answers of tiny are missing: snakemake --cores all results/tables/text.csv",
+        "The languages of the answers of tiny are missing: snakemake --cores all results/tables/output_languages.csv",
         "The answers of tiny are missing: snakemake --cores all results/tiny/metrics/text.parquet",
-        "There are no proofs",
+        "There are no proofs of the edits of tiny: snakemake --cores all results/tables/effects.csv",
         "No timings were found.",
         "Commit unknown",
     ):

@@ -33,6 +33,10 @@ class CorpusError(UserError):
     """Text that cannot be used, with the file and the remedy."""
 
 
+class ResultError(UserError):
+    """A table or figure of a run that cannot be used, with the file and what makes it anew."""
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script's main; a user's mistake, a bad path or a full disk ends it with its message and exit code 1."""
     try:

@@ -101,6 +101,13 @@ def perturbations(config: Mapping, measure: str | None = None) -> list[str]:
     ]
 
 
+def of_kind(config: Mapping, kind: str, measure: str) -> list[str]:
+    """The variants of the run that are of a kind, and under which something is measured."""
+    settings = config["perturbations"]
+    names = config["run"]["perturbations"]
+    return [name for name in names if settings[name]["kind"] == kind and measure in settings[name]["measure"]]
+
+
 def describe(config: Mapping, variant: str) -> list[Mapping]:
     """What each perturbation of a variant is, for the jobs that measure it and the tables that show it."""
     settings = config["perturbations"][variant]

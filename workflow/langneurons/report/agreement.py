@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from langneurons.report.findings import FEW, join
+from langneurons.report.formats import FEW, join, printed
 
 Json = dict[str, Any]
 
@@ -29,15 +29,17 @@ def summarise(comparison: pd.DataFrame) -> list[Json]:
     """
     if comparison.empty:
         return []
+    agrees = comparison["agrees"].astype("boolean")
     table = comparison.assign(
         family=comparison["quantity"].map(FAMILY_OF).fillna("selection"),
-        agrees=comparison["agrees"].astype("boolean").fillna(False).astype(bool),
+        agrees=agrees.fillna(False).astype(bool),
+        differs=~agrees.fillna(True).astype(bool),
     )
     result = []
     for (source, family), group in table.groupby(["source", "family"], sort=False):
         compared = group[group["ours"].notna()]
         counts = {"rows": len(group), "compared": len(compared), "agreeing": int(compared["agrees"].sum())}
-        sentence = _sentence(FAMILIES[family], **counts, exceptions=compared[~compared["agrees"]])
+        sentence = _sentence(FAMILIES[family], **counts, exceptions=compared[compared["differs"]])
         result.append({"source": source, "family": family, **counts, "sentence": sentence})
     return result
 
@@ -61,4 +63,5 @@ def _plural(rows: int) -> str:
 def _exception(row: Any) -> str:
     """A row that does not agree, with both numbers to the printed digits."""
     name = " ".join(str(part) for part in (row.quantity, row.perturbation, row.language) if part and not pd.isna(part))
-    return f"{name} (ours {row.ours:.{row.decimals}f}, theirs {row.theirs:.{row.decimals}f})"
+    ours, theirs = (printed(value, row.decimals).replace(",", "") for value in (row.ours, row.theirs))
+    return f"{name} (ours {ours}, theirs {theirs})"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from langneurons.report import choices, comparison, figures, formats, run_settings
 from langneurons.report.comparison import MISSING, MOVED, ONLY_A, ONLY_B, SAME, UNCERTAIN, WITHIN
 from langneurons.report.looks import MUTED, PAPER, Look, dot, look, ratio_axis
-from langneurons.report.render import embed, environment
+from langneurons.report.render import embed, embed_script, environment
 from langneurons.report.runs import Run, cells, keyed
 from langneurons.variants import DEACTIVATE
 
@@ -112,9 +112,9 @@ def render(a: Run, b: Run, rows: pd.DataFrame, neurons: pd.DataFrame, template: 
         b: the other one.
         rows: from `comparison.compare`.
         neurons: from `comparison.neuron_sets`.
-        template: the Jinja2 template; the style sheet `style.css` is beside it, and is put into the page.
+        template: the Jinja2 template; beside it are `style.css` and `script.js`, which are put into the page.
     """
-    style = template.with_name("style.css").read_text(encoding="utf-8")
+    style, script = (template.with_name(name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     ratios = own_ratios(rows, b)
     languages = list(dict.fromkeys(str(name) for name in [*keyed(b, "perplexity")["language"], *ratios["language"]]))
     drawn = (
@@ -143,6 +143,7 @@ def render(a: Run, b: Run, rows: pd.DataFrame, neurons: pd.DataFrame, template: 
         "neurons": neurons.to_dict("records"),
         "alone": alone.head(MOST).to_dict("records"),
         "style": Markup(style),
+        **embed_script(script),
     }
     return environment(template.parent).get_template(template.name).render(context)
 

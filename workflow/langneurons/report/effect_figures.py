@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from langneurons.report import choices
+from langneurons.report.formats import integer
 from langneurons.report.looks import (
     GREYS,
     INK,
@@ -33,6 +34,7 @@ from langneurons.variants import BASELINE, DEACTIVATE
 
 GREY = GREYS[OTHER]
 RATIO = "perplexity, as a multiple of the unperturbed model's (log scale)"
+NOTHING_KNOWN = "No perplexity ratio of this is known."
 MANY = 4
 """Panels of more languages stand in two columns."""
 FEW = 4
@@ -67,6 +69,8 @@ def language_effects(
     drawn = {name: CONTROLS[kind] for kind in CONTROLS for name in choices.controls(variants, off[:1], kind)}
     drawn = {name: label for name, label in drawn.items() if _has(rows, name)}
     shown = rows[rows["variant"].isin([variant, *drawn])]
+    if not np.isfinite(shown["ratio"]).any():
+        return notice(NOTHING_KNOWN)
     columns = 1 if len(languages) <= MANY else 2
     lines = -(-len(languages) // columns)
     height = 0.42 + 0.25 * (2 + len(drawn))
@@ -76,7 +80,7 @@ def language_effects(
     for axes, language in zip(grid, languages, strict=False):
         _effects_of(axes, shown[shown["edited_language"] == language], variant, drawn, language, languages)
         number = counts.get(f"{variant}-{language}")
-        axes.set_title(f"neurons of {language}" + ("" if number is None else f" ({number:,.0f})"))
+        axes.set_title(f"neurons of {language}" + ("" if number is None else f" ({integer(number)})"))
     hide_unused(grid, len(languages), columns)
     bounds = shown[["ratio", "low", "high"]].to_numpy(dtype=float)
     bounds = bounds[np.isfinite(bounds) & (bounds > 0)]
@@ -102,7 +106,8 @@ def _ratios(differences: pd.DataFrame) -> pd.DataFrame:
     if "measure" not in differences:
         return differences.iloc[:0]
     rows = differences[(differences["measure"] == "perplexity") & (differences["against"] == BASELINE)]
-    exponents = np.exp(rows[["difference", "low", "high"]].astype(float))
+    with np.errstate(over="ignore"):  # what is too large for a number is infinite
+        exponents = np.exp(rows[["difference", "low", "high"]].astype(float))
     return rows.assign(ratio=exponents["difference"], low=exponents["low"], high=exponents["high"])
 
 
@@ -130,11 +135,13 @@ def _effects_of(
         axes.scatter(
             row["ratio"], place, s=size, marker=style.marker, facecolors=face, edgecolors=style.colour, zorder=3
         )
-    if own not in edited.index:
-        axes.text(0.99, 0, "not measured", transform=axes.get_yaxis_transform(), ha="right", va="center", color=MUTED)
+    note_unknown(axes, 0, edited["ratio"].reindex([own]), named=False)
+    note_unknown(axes, 1, edited["ratio"].reindex(others), named=len(others) > 1)
     labels = ["read its text", "read other texts"]
     for place, (control, label) in enumerate(drawn.items(), 2):
         draws = rows[(rows["variant"] == control) & (rows["language"] == own)]["ratio"].dropna()
+        if np.isinf(draws).any():
+            axes.text(0.99, place, "∞", transform=axes.get_yaxis_transform(), ha="right", va="center", color=MUTED)
         axes.scatter(draws, np.full(len(draws), place), s=9, color=GREY, zorder=2)
         if len(draws):
             axes.scatter(draws.mean(), place, s=120, marker="|", color=INK, linewidths=2, zorder=3)
@@ -144,6 +151,24 @@ def _effects_of(
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
+
+
+def note_unknown(axes: Axes, place: float, ratios: pd.Series, named: bool = True) -> None:
+    """Write beside a line of dots which are not there, and why.
+
+    Args:
+        axes: a panel of ratios.
+        place: of the line.
+        ratios: by language read.
+        named: whether the languages are named.
+    """
+    for words, missing in (("not measured", ratios.isna()), ("∞", np.isinf(ratios))):
+        languages = list(ratios.index[missing])
+        if languages:
+            where, side = (0.99, "right") if words == "not measured" else (0.01, "left")
+            text = f"{words}: {', '.join(languages)}" if named else words
+            transform = axes.get_yaxis_transform()
+            axes.text(where, place, text, transform=transform, ha=side, va="center", color=MUTED, fontsize=8)
 
 
 # -- how the effect grows ----------------------------------------------------------------------------------------------
@@ -172,7 +197,12 @@ def rate_curve(
     swept = _swept(perplexity, variants, thresholds)
     if swept.empty:
         return notice(NOTHING_EDITED)
+    swept = swept[swept["top_rate"].notna()]
+    if swept.empty:
+        return notice("Which share of the neurons was switched off is not known.")
     method, rates = swept["method"].iloc[0], swept["top_rate"].astype(float).to_numpy()
+    if not np.isfinite(perplexity.loc[perplexity["variant"].isin(swept["variant"]), "ratio"]).any():
+        return notice(NOTHING_KNOWN)
     if len(rates) == 1:
         return notice(
             f"Only one share of the neurons was switched off: {rates[0]:.3g} of all ({method}).\n"
@@ -188,7 +218,7 @@ def rate_curve(
         edited = perplexity[perplexity["edited_language"] == language]
         values += _curve(axes, edited, swept, variants, language, languages)
         numbers = [counts.get(f"{variant}-{language}") for variant in swept["variant"]]
-        known = [f"{number:,.0f}" for number in numbers if number is not None]
+        known = [integer(number) for number in numbers if number is not None]
         listed = ", ".join(known) if len(known) <= FEW else f"{known[0]} to {known[-1]}"
         axes.set_title(f"{language}: {listed} neurons" if known else language, fontsize=8.5)
     hide_unused(grid, len(languages), columns)
@@ -239,6 +269,10 @@ def _curve(
         markerfacecolor=PAPER,
         markersize=4.5,
     )
+    for value in rate[np.isinf(mine) | np.isinf(others)]:
+        axes.text(value, 0.99, "∞", transform=axes.get_xaxis_transform(), ha="center", va="top", color=MUTED)
+    for value in rate[np.isnan(mine)]:
+        axes.text(value, 0.01, "–", transform=axes.get_xaxis_transform(), ha="center", va="bottom", color=MUTED)
     axes.plot(rate, mine, color=style.colour, linewidth=1.8, marker=style.marker, markersize=6)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(rate)))

@@ -16,6 +16,7 @@ from langneurons.config import PUBLISHED
 from langneurons.metrics.steering import ALL
 from langneurons.report import choices
 from langneurons.report.findings import Comparison, Tables, settings_of, table_of
+from langneurons.report.views import completed
 from langneurons.variants import BASELINE, DEACTIVATE, STEER
 
 Json = dict[str, Any]
@@ -65,7 +66,8 @@ def differences(rows: pd.DataFrame, config: Json, success: pd.DataFrame) -> Json
 
     Returns:
         `groups` of `name, title, unit, scale, decimals, ratio` (whether exp(difference) is shown), `number` and `rows`,
-        and `left_out`, the number of rows that only the table differences.csv has.
+        `left_out`, the number of rows that only the table differences.csv has, and `without`, the languages of the run
+        that no row is of.
     """
     table, default = settings_of(config)
     shown = [*choices.deactivating(table, default), *choices.steering(table, success)]
@@ -90,7 +92,8 @@ def differences(rows: pd.DataFrame, config: Json, success: pd.DataFrame) -> Json
                 "rows": records.to_dict("records"),
             }
         )
-    return {"groups": groups, "left_out": len(rows) - len(kept)}
+    without = [language for language in config["run"]["languages"] if language not in set(rows["language"])]
+    return {"groups": groups, "left_out": len(rows) - len(kept), "without": without}
 
 
 # -- steering ----------------------------------------------------------------------------------------------------------
@@ -131,7 +134,6 @@ def steering(model: str, tables: Tables, config: Json) -> Json | None:
     shown = choices.steering(table, success)
     there = set(success["variant"])
     columns = [name for name in (BASELINE, *shown, *choices.controls(table, shown)) if name in there]
-    each = success[(success["target"] != ALL) & success["variant"].isin(columns)]
     empty = {"share": NAN, "low": NAN, "high": NAN}
     directions = [
         {
@@ -143,7 +145,7 @@ def steering(model: str, tables: Tables, config: Json) -> Json | None:
             ],
         }
         for language, target in product(config["run"]["languages"], repeat=2)
-        if ((each["language"] == language) & (each["target"] == target)).any()
+        if language != target
     ]
     return {
         "rows": [row | {"shown": row["variant"] in shown} for row in rows],
@@ -167,11 +169,12 @@ def how(settings: Json, model: str) -> str:
 
 
 def _baseline_of(success: pd.DataFrame, variant: str) -> float:
-    """Share of unperturbed answers in the target language over the directions of a variant, weighted by prompts."""
+    """Share of unperturbed answers in the target language over the directions of a variant, weighted by prompts; NaN if
+    that of any direction is."""
     own = success[(success["variant"] == variant) & (success["target"] != ALL)]
     baseline = success[success["variant"] == BASELINE].merge(own[["language", "target"]], on=["language", "target"])
-    prompts = baseline["prompts"].sum()
-    return float((baseline["share"] * baseline["prompts"]).sum() / prompts) if prompts else NAN
+    prompts = baseline["prompts"].sum(skipna=False)
+    return float((baseline["share"] * baseline["prompts"]).sum(skipna=False) / prompts) if prompts else NAN
 
 
 # -- methods -----------------------------------------------------------------------------------------------------------
@@ -193,7 +196,8 @@ def methods(model: str, tables: Tables, config: Json) -> list[Json]:
     rows = []
     for method in [name for name in rated if name != PUBLISHED]:
         variant = next(iter(_off_by(method, rate, table, effects)), None)
-        for own in neurons[neurons["method"] == method].to_dict("records"):
+        found = neurons[neurons["method"] == method].to_dict("records")
+        for own in completed(found, config["run"]["languages"], ["method"]):
             language = own["language"]
             shared = overlap.get((method, language), {"jaccard": NAN, "by_chance": NAN})
             row = {"method": method, "language": language, "neurons": own["neurons"], **shared, "default": first}
@@ -253,12 +257,12 @@ def _effect(effects: pd.DataFrame, variant: str | None, language: str) -> Json:
 COMPARISONS = {"halves": "one half of the text and the other", "1/4": "a quarter and all", "1/2": "half and all"}
 
 
-def stability(rows: pd.DataFrame) -> list[Json]:
+def stability(rows: pd.DataFrame, languages: Sequence[str]) -> list[Json]:
     """Neurons that parts of the text give: a row per comparison and language, with the overlap by chance."""
     either = rows["neurons"] + rows["other_neurons"] - rows["expected"]
     chance = rows["expected"] / either.where(either > 0)
     words = rows["comparison"].map(COMPARISONS).fillna(rows["comparison"])
-    return rows.assign(by_chance=chance, compared=words).to_dict("records")
+    return completed(rows.assign(by_chance=chance, compared=words).to_dict("records"), languages, ["compared"])
 
 
 def seeds(comparisons: Sequence[Comparison], tables: Tables, config: Json) -> list[Json]:

@@ -22,7 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 
 from langneurons.report import choices
-from langneurons.report.effect_figures import language_effects, rate_curve
+from langneurons.report.effect_figures import NOTHING_KNOWN, language_effects, note_unknown, rate_curve
 from langneurons.report.looks import (
     GRID,
     INK,
@@ -132,6 +132,8 @@ def perplexity_spread(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     edited = table[table["kind"] != "none"] if "kind" in table else table
     if edited.empty:
         return notice(NOTHING_EDITED if len(table) else NOTHING_READ)
+    if not np.isfinite(edited["ratio"]).any():
+        return notice(NOTHING_KNOWN)
     variants = list(dict.fromkeys(edited["variant"]))
     names = [(language, variant) for language in languages for variant in variants]
     places = {name: index + index // len(variants) * 0.45 for index, name in enumerate(names)}
@@ -151,6 +153,10 @@ def perplexity_spread(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
             linewidths=1.2,
             zorder=3 if own else 2,
         )
+    for (language, variant), place in places.items():
+        own = edited[(edited["edited_language"] == language) & (edited["variant"] == variant)]
+        largest = own.groupby("language")["ratio"].max()
+        note_unknown(axes, place, largest.reindex(list(languages)))
     finite = edited["ratio"][np.isfinite(edited["ratio"]) & (edited["ratio"] > 0)]
     low, high = min(finite.min(), 1.0) if len(finite) else 0.9, max(finite.max(), 1.05) if len(finite) else 1.1
     ratio_axis(axes.xaxis, low, high)
@@ -212,7 +218,7 @@ def output_languages(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
 def _stacked_bars(axes: Axes, shares: pd.DataFrame, languages: Sequence[str]) -> None:
     left = np.zeros(len(shares))
     for name in shares.columns:
-        style, widths = look(name, languages), 100 * shares[name].fillna(0.0).to_numpy()
+        style, widths = look(name, languages), 100 * shares[name].fillna(0.0).to_numpy()  # those not known say so below
         axes.barh(
             range(len(shares)),
             widths,
@@ -229,6 +235,8 @@ def _stacked_bars(axes: Axes, shares: pd.DataFrame, languages: Sequence[str]) ->
                 where = (left[row] + width / 2, row)
                 axes.text(*where, f"{width:.0f}", ha="center", va="center", color=text, fontsize=7.5, bbox=box)
         left = left + widths
+    for row in np.flatnonzero(shares.isna().any(axis=1)):
+        axes.text(2, row, "–", va="center", color=MUTED, fontsize=7.5)
     axes.set_yticks(range(len(shares)), list(shares.index))
     axes.set_ylim(len(shares) - 0.4, -0.6)
     axes.set_xlim(0, 100)

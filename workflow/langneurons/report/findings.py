@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pandas as pd
 
 from langneurons import config as experiment
 from langneurons import variants
+from langneurons.errors import ResultError
 from langneurons.report import choices
+from langneurons.report.formats import FEW, integer, join, listed, ratio, share
 from langneurons.variants import BASELINE, DEACTIVATE, PERPLEXITY
 
 Json = dict[str, Any]
@@ -20,14 +23,23 @@ Tables = dict[str, pd.DataFrame]
 NAN = float("nan")
 CONTROLS = ("layer", "activity")
 """How the neurons of random controls are drawn."""
-FEW = 4
-"""So many languages are listed one by one in a sentence."""
+REMADE = "snakemake --cores all --forcerun make_tables"
+"""What makes the tables anew."""
 TEXT_COLUMNS = (
     *("model", "method", "language", "edited_language", "output_language", "perturbation", "variant", "kind", "note"),
     *("other_method", "other_language", "check", "severity", "cell", "sentence", "source", "quantity", "control"),
     *("family", "of", "site", "edit", "measure", "unit", "against", "source_language", "target", "list"),
     "comparison",
 )
+NUMBERS = (
+    *("tokens", "documents", "neurons", "other_neurons", "shared", "jaccard", "expected", "share_of_neurons"),
+    *("mean_entropy", "mean_probability", "top_rate", "activation_percentile", "activation_bar", "candidates"),
+    *("requested", "selected", "entropy_min", "entropy_max", "neurons_per_layer", "layer", "perplexity", "ratio"),
+    *("outputs", "mean_characters", "stop_word_ratio", "prompt_language", "share", "low", "high", "prompts", "draws"),
+    *("edited_neurons", "edited_layers", "largest_error", "largest_change", "logits_change", "samples", "value"),
+    *("difference", "p_value", "q_value", "theirs", "ours", "decimals"),
+)
+"""Columns that hold numbers, in whichever table."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,7 @@ class Comparison:
         if not self.measured:
             return "not measured"
         problems = [] if self.above_others else [f"{self.other_language} changes more"]
+        problems += ["no other language was measured"] if pd.isna(self.other) else []
         problems += [f"{self.count(draws)} of {len(draws)} {name} reach it" for name, draws in self.reached.items()]
         problems += [] if self.own > 1 else ["perplexity does not rise"]
         problems += [] if self.draws or self.active else ["no random control"]
@@ -104,12 +117,37 @@ class Comparison:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a table of the report. Codes such as `nan` (Min Nan) stay text; only empty cells are missing."""
-    types = dict.fromkeys(TEXT_COLUMNS, "str")
+    """Read a table of the report. Codes such as `nan` (Min Nan) stay text; only empty cells are missing.
+
+    Raises:
+        ResultError: the file is empty, cut off or no table, or has words where numbers are.
+    """
+    types, content = dict.fromkeys(TEXT_COLUMNS, "str"), path.read_bytes()
     try:
-        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
-    except pd.errors.EmptyDataError:
+        if not content.endswith(b"\n"):
+            raise ValueError("it does not end in a whole line" if content else "it is empty")
+        table = pd.read_csv(io.BytesIO(content), dtype=types, keep_default_na=False, na_values=[""])
+        return table.assign(**{name: as_numbers(table[name]) for name in NUMBERS if name in table})
+    except pd.errors.EmptyDataError:  # a line without columns
         return pd.DataFrame()
+    except ValueError as error:  # among them what pandas raises, and bytes that are no text
+        reason = str(error).strip()[:200]
+        raise ResultError(f"{path}: cannot be read ({reason}). Make it anew where the run was made: {REMADE}") from None
+
+
+def as_numbers(column: pd.Series) -> pd.Series:
+    """A column of numbers; `nan` is missing.
+
+    Raises:
+        ValueError: there are words in it.
+    """
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    values = pd.to_numeric(column, errors="coerce").astype(float)
+    wrong = values.isna() & column.notna() & (column.astype(str).str.lower() != "nan")
+    if wrong.any():
+        raise ValueError(f"has {str(column[wrong].iloc[0])[:40]!r} in the column {column.name}, where numbers are")
+    return values
 
 
 def table_of(tables: Tables, name: str, model: str) -> pd.DataFrame:
@@ -126,9 +164,7 @@ def compare(tables: Tables, config: Json) -> list[Comparison]:
         table, neurons = table_of(tables, "perplexity", model), table_of(tables, "neurons", model)
         if table.empty:
             continue
-        for variant in run["perturbations"]:
-            if catalogue[variant]["kind"] != DEACTIVATE or PERPLEXITY not in catalogue[variant]["measure"]:
-                continue
+        for variant in variants.of_kind(config, DEACTIVATE, PERPLEXITY):
             method = variants.selection(config, variant)
             controls = [name for name in run["perturbations"] if variant in variants.controlled(config, name)]
             drawn = {kind: [name for name in controls if catalogue[name]["control"] == kind] for kind in CONTROLS}
@@ -167,36 +203,24 @@ def settings_of(config: Json) -> tuple[pd.DataFrame, choices.Default]:
     return pd.DataFrame(variants.settings(config)), (identification["method"], identification["top_rate"])
 
 
-def describe_model(model: str, tables: Tables, config: Json) -> Json:
-    """What is known of a model: its entry in the config, its size and how it was recorded."""
-    recordings, thresholds = table_of(tables, "recordings", model), table_of(tables, "thresholds", model)
-    settings = config["models"][model]
-    sources = {"hub": settings.get("id"), "folder": settings.get("path"), "published": "published files of others"}
-    source = sources.get(settings["source"], "trained in this run")
-    known: Json = {"source": source, "revision": settings.get("revision")}
-    for table, columns in (
-        (recordings, ("architecture", "dtype", "device", "engine", "torch", "transformers", "window")),
-        (thresholds, ("layers", "neurons_per_layer")),
-    ):
-        found = {column: table[column].iloc[0] if column in table and len(table) else None for column in columns}
-        known |= {column: None if pd.isna(value) else value for column, value in found.items()}
-    return known
-
-
 # -- sentences ---------------------------------------------------------------------------------------------------------
 
 
 def sentences(model: str, comparisons: Sequence[Comparison], tables: Tables, config: Json) -> list[str]:
-    """A few plain sentences on one model."""
+    """A few plain sentences on one model; none on what tables do not have: the page says so, with their target."""
     own = config["models"][model]["source"] != experiment.PUBLISHED
     there = experiment.contents(config, model)
     result = _selection_sentences(model, tables) if there["methods"] else []
-    if own:
+    if own and not variants.of_kind(config, DEACTIVATE, PERPLEXITY):
+        why = "run.perturbations names no variant that does"
+        result.append(f"No language's neurons were switched off while the model read text: {why}.")
+    elif own:
         shown = choices.deactivating(*settings_of(config))
-        result += _reading_sentences([row for row in comparisons if row.model == model and row.variant in shown])
-    if own or not table_of(tables, "text", model).empty:
-        result += _answer_sentences(model, tables, config)
-        result += _steering_sentences(model, tables, config)
+        mine = [row for row in comparisons if row.model == model]
+        compared = [row for row in mine if row.variant in shown] or mine
+        result += _reading_sentences(compared)
+    if there["answered"]:
+        result += _answer_sentences(model, tables, config) + _steering_sentences(model, tables, config)
     return result + _replication_sentences(model, tables) + _audit_sentences(model, tables)
 
 
@@ -207,16 +231,17 @@ def _selection_sentences(model: str, tables: Tables) -> list[str]:
         own = neurons[neurons["method"] == row.method] if not neurons.empty else neurons
         total = row.layers * row.neurons_per_layer
         counts = dict(zip(own.get("language", []), own.get("neurons", []), strict=True))
-        selected = f"{row.selected:,.0f}"
+        selected = "An unknown number" if pd.isna(row.selected) else integer(row.selected)
         if not pd.isna(total):
-            selected += f" of the {total:,.0f} feed-forward neurons ({row.selected / total:.1%})"
+            rate = "" if pd.isna(row.selected) else f" ({share(row.selected / total)})"
+            selected += f" of the {integer(total)} feed-forward neurons{rate}"
         done = "are in the published mask" if row.method == experiment.PUBLISHED else f"were selected ({row.method})"
         sentence = f"{selected} {done}"
-        sentence += f": {listed(counts, '{:,}'.format)}." if counts else "."
+        sentence += f": {listed(counts, integer)}." if counts else "."
         if len(own) and own["neurons"].sum() > row.selected:
             sentence += " Some belong to several languages."
         result.append(sentence)
-    return result or ["No table of selected neurons was found."]
+    return result
 
 
 def _first_and_published(thresholds: pd.DataFrame) -> pd.DataFrame:
@@ -227,8 +252,6 @@ def _first_and_published(thresholds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reading_sentences(own: Sequence[Comparison]) -> list[str]:
-    if not own:
-        return ["No language's neurons were switched off while the model read text."]
     result = []
     names = list(dict.fromkeys(row.variant for row in own))
     for variant in names:
@@ -280,6 +303,8 @@ def _dominance_sentence(rows: Sequence[Comparison]) -> str:
                 f"with the neurons of {row.language} off, {row.other_language} changed more ({ratio(row.other)}) than "
                 f"{row.language} itself ({ratio(row.own)})"
             )
+        if pd.isna(row.other):
+            problems.append(f"with the neurons of {row.language} off, no other language was measured")
         for name, draws in row.reached.items():
             problems.append(
                 f"for {row.language}, {row.count(draws)} of {len(draws)} {name} had at least the effect of "
@@ -296,10 +321,10 @@ def _dominance_sentence(rows: Sequence[Comparison]) -> str:
 def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
     text = table_of(tables, "text", model)
     if text.empty:
-        return ["No answers were measured."]
+        return []
     own = text[text["edited_language"] == text["language"]]
     baseline = text[text["kind"] == BASELINE]["prompt_language"]
-    parts = [f"{baseline.mean():.1%} unperturbed"] if len(baseline) else []
+    parts = [f"{share(baseline.mean())} unperturbed"] if len(baseline) else []
     table, default = settings_of(config)
     off = choices.deactivating(table, default)
     for shown, words in (
@@ -310,8 +335,12 @@ def _answer_sentences(model: str, tables: Tables, config: Json) -> list[str]:
         for variant in names:
             rows = own[own["variant"] == variant]
             name = f" ({variant})" if len(names) > 1 else ""
-            parts.append(f"{rows['prompt_language'].mean():.1%} {words}{name}")
-    sentence = f"Answers in the language of the prompt: {join(parts)}."
+            parts.append(f"{share(rows['prompt_language'].mean())} {words}{name}")
+    if not parts:
+        return []
+    lacking = [language for language in config["run"]["languages"] if language not in set(text["language"])]
+    without = f", without prompts in {join(lacking)}, which were not answered" if lacking else ""
+    sentence = f"Answers in the language of the prompt: {join(parts)}{without}."
     if config["models"][model]["source"] == experiment.PUBLISHED and len(own):
         sentence += " Which neurons were off is not in the published answers; they need not be those above."
     return [sentence]
@@ -324,11 +353,12 @@ def _steering_sentences(model: str, tables: Tables, config: Json) -> list[str]:
     table, _ = settings_of(config)
     steered = [name for name in choices.steering(table, success) if name in shares]
     if not steered:
-        return []
+        measured = len(success) and success["variant"].isin(choices.steering(table, success)).any()
+        return ["How many answers are in the language that they are steered to is not known."] if measured else []
     draws = [name for name in choices.controls(table, steered) if name in shares]
-    parts = [f"{shares[name]:.1%} with {name}" for name in steered]
-    parts += [f"{shares[name]:.1%} with random {_what(table, name)} ({name})" for name in draws]
-    before = f", against {shares[BASELINE]:.1%} unperturbed" if BASELINE in shares else ""
+    parts = [f"{share(shares[name])} with {name}" for name in steered]
+    parts += [f"{share(shares[name])} with random {_what(table, name)} ({name})" for name in draws]
+    before = f", against {share(shares[BASELINE])} unperturbed" if BASELINE in shares else ""
     return [f"Answers in another language than the prompt's, when steered to it: {join(parts)}{before}."]
 
 
@@ -359,25 +389,3 @@ def _audit_sentences(model: str, tables: Tables) -> list[str]:
     named = [f"Audit: {sentence}" for sentence in grave["sentence"].head(FEW)]
     more = len(grave) - len(named)
     return named + ([f"The audit has {more} more finding{'' if more == 1 else 's'}; see there."] if more else [])
-
-
-def listed(values: dict[str, Any], form: Callable[[Any], str]) -> str:
-    """Values with their languages; of many, the smallest, the median and the largest."""
-    if len(values) <= FEW:
-        return join([f"{form(value)} ({language})" for language, value in values.items()])
-    ranked = sorted(values, key=lambda language: values[language])
-    low, middle, high = (ranked[place] for place in (0, (len(ranked) - 1) // 2, -1))
-    return (
-        f"between {form(values[low])} ({low}) and {form(values[high])} ({high}), median {form(values[middle])} "
-        f"({middle})"
-    )
-
-
-def join(parts: Sequence[str]) -> str:
-    """An enumeration."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
-
-
-def ratio(value: float) -> str:
-    """A ratio with the digits that its size deserves."""
-    return "–" if pd.isna(value) else f"{value:.3f}" if value < 10 else f"{value:,.1f}"

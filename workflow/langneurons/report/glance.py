@@ -10,7 +10,9 @@ import pandas as pd
 from langneurons import variants
 from langneurons.metrics.steering import ALL
 from langneurons.report.findings import Tables, table_of
-from langneurons.report.questions import RQ1, RQ2, Answer, control_words, ratio_interval, share_interval
+from langneurons.report.formats import ratio_interval, share_interval
+from langneurons.report.questions import RQ1, RQ2, Answer, control_words
+from langneurons.report.views import without_neurons
 
 Json = dict[str, Any]
 
@@ -55,7 +57,10 @@ def _off(model: str, tables: Tables, config: Json) -> list[tuple[str, str]] | No
     for name in config["run"]["perturbations"]:
         rows = table[table["variant"] == name]
         if config["perturbations"][name]["kind"] == variants.DEACTIVATE and len(rows):
-            return [(str(row["language"]), ratio_interval(row)) for row in rows.to_dict("records")]
+            measured = {str(row["language"]): ratio_interval(row) for row in rows.to_dict("records")}
+            targets = dict.fromkeys(member.language for member in variants.members(config, name))
+            shown = dict.fromkeys(targets, "not measured") | measured
+            return list((shown | dict.fromkeys(without_neurons(name, model, tables, config), "no neurons")).items())
     return None
 
 
@@ -72,10 +77,10 @@ def _on(model: str, tables: Tables, config: Json) -> list[tuple[str, str]] | Non
         for name in config["run"]["perturbations"]
         if catalogue[name]["kind"] == variants.STEER and catalogue[name]["site"] != variants.RESIDUAL
     ]
-    steered = [name for name in steered if name in together.index and not pd.isna(together.loc[name, "share"])]
+    steered = [name for name in steered if name in together.index]
     if not steered:
         return None
-    best = max(steered, key=lambda name: float(together.loc[name, "share"]))
+    best = max(steered, key=lambda name: float(together["share"].fillna(-1.0).loc[name]))
     figures = [(f"steered ({best})", share_interval(together.loc[best]))]
     controls = [name for name in config["run"]["perturbations"] if best in variants.controlled(config, name)]
     shown = [(control_words(name, config), name) for name in controls] + [("unperturbed", variants.BASELINE)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from langneurons.config import PUBLISHED
 from langneurons.report.choices import at_rate, default_of
+from langneurons.report.formats import fixed1, integer
 from langneurons.report.looks import (
     GRID,
     INK,
@@ -48,6 +49,8 @@ def layer_profile(table: pd.DataFrame, thresholds: pd.DataFrame, languages: Sequ
         thresholds: of every selection, the default first; names the rates.
         languages: of the run.
     """
+    if len(table) and "neurons" in table and table["neurons"].isna().all():
+        return notice("How many neurons there are is not known.")
     methods = _compared_methods(table, thresholds)
     if len([method for method in methods if method != PUBLISHED]) > 1 and table["neurons"].sum():
         return _profile_grid(table, methods, _known(table, languages))
@@ -55,8 +58,9 @@ def layer_profile(table: pd.DataFrame, thresholds: pd.DataFrame, languages: Sequ
     parts = {}
     for method in _shown_methods(table):
         own = table[table["method"] == method]
-        counts = own.pivot_table(index="layer", columns="language", values="neurons", aggfunc="sum", fill_value=0)
-        parts[method] = counts.reindex(columns=[name for name in known if name in counts.columns])
+        sums = own.groupby(["layer", "language"])["neurons"].agg(lambda numbers: numbers.sum(skipna=False))
+        counts = sums.unstack(fill_value=0)  # what is not known stays so
+        parts[method] = counts.reindex(columns=_compared(method, counts.columns, languages, known))
     if not parts:
         return notice("No neurons were recorded.")
     if all(counts.to_numpy().sum() == 0 for counts in parts.values()):
@@ -99,10 +103,10 @@ def _profile_grid(table: pd.DataFrame, methods: Sequence[str], known: Sequence[s
         axes, (method, language) = grid[row, column], (first, second) if wide else (second, first)
         own = table[(table["method"] == method) & (table["language"] == language)]
         counts = own.set_index("layer")["neurons"].reindex(range(layers), fill_value=0)
-        total, style = int(counts.sum()), look(language, known)
-        shares = 100 * counts / total if total else counts * 0.0
+        total, style = counts.sum(skipna=False), look(language, known)
+        shares = 100 * counts / total if total > 0 else counts * 0.0
         axes.bar(counts.index, shares, 0.85, color=style.colour, hatch=style.hatch, edgecolor=PAPER, linewidth=0.3)
-        note = f"{total:,}" if len(own) else "not compared"
+        note = ("not known" if np.isnan(total) else integer(total)) if len(own) else "not compared"
         axes.text(0.98, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=MUTED)
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(FixedLocator(range(layers)) if layers <= 8 else MaxNLocator(5, integer=True))
@@ -122,6 +126,11 @@ def _known(table: pd.DataFrame, languages: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*languages, *table.get("language", [])]))
 
 
+def _compared(method: str, there: Collection[str], languages: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The languages that a method compares, also those that a table lacks: of the run, of a published mask its own."""
+    return [name for name in known if name in there or (name in languages and method != PUBLISHED)]
+
+
 def _grouped_bars(figure: FigureBase, counts: pd.DataFrame, known: Sequence[str]) -> None:
     axes = figure.subplots()
     width = 0.84 / counts.shape[1]
@@ -129,10 +138,20 @@ def _grouped_bars(figure: FigureBase, counts: pd.DataFrame, known: Sequence[str]
         style = look(language, known)
         places = counts.index.to_numpy() + (position - (counts.shape[1] - 1) / 2) * width
         bars = axes.bar(
-            places, counts[language], width, color=style.colour, hatch=style.hatch, edgecolor=PAPER, label=language
+            places,
+            counts[language].fillna(0),
+            width,
+            color=style.colour,
+            hatch=style.hatch,
+            edgecolor=PAPER,
+            label=language,
         )
         if counts.size <= 24:
-            axes.bar_label(bars, fontsize=8, color=MUTED, padding=2)
+            labels = ["" if np.isnan(number) else f"{number:g}" for number in counts[language]]
+            axes.bar_label(bars, labels, fontsize=8, color=MUTED, padding=2)
+        for place, number in zip(places, counts[language], strict=True):
+            if np.isnan(number):
+                axes.text(place, 0, "–", ha="center", va="bottom", fontsize=8, color=MUTED)
     axes.set_xticks(counts.index)
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")
@@ -156,10 +175,11 @@ def _panels(figure: FigureBase, counts: pd.DataFrame, known: Sequence[str]) -> N
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, language in zip(grid, counts.columns, strict=False):
         style = look(language, known)
-        total = counts[language].sum()
-        shares = 100 * counts[language] / total if total else counts[language] * 0.0
+        total = counts[language].sum(skipna=False)
+        shares = 100 * counts[language] / total if total > 0 else counts[language] * 0.0
         axes.bar(counts.index, shares, 0.85, color=style.colour, hatch=style.hatch, edgecolor=PAPER, linewidth=0.3)
-        axes.set_title(f"{language}: {total:,} neuron{'' if total == 1 else 's'}")
+        number = "not known how many" if np.isnan(total) else integer(total)
+        axes.set_title(f"{language}: {number} neuron{'' if total == 1 else 's'}")
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
     hide_unused(grid, counts.shape[1], columns)
@@ -186,7 +206,7 @@ def neuron_overlap(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
     for axes, method in zip(grid, methods, strict=True):
         own = within[within["method"] == method]
         there = [*own["language"], *own["other_language"]]
-        names = [name for name in dict.fromkeys([*languages, *there]) if name in there]
+        names = _compared(method, there, languages, list(dict.fromkeys([*languages, *there])))
         mesh = _overlap_map(axes, own, names, limit)
         axes.set_title(method)
     assert mesh is not None
@@ -198,7 +218,7 @@ def _overlap_map(axes: Axes, own: pd.DataFrame, names: Sequence[str], limit: flo
     """One method: the number of shared neurons in every cell, the number of a language's own on the diagonal."""
     place = {name: index for index, name in enumerate(names)}
     shares = np.full((len(names), len(names)), np.nan)
-    numbers = np.zeros((len(names), len(names)), dtype=int)
+    numbers = np.full((len(names), len(names)), np.nan)
     for row in own.itertuples():
         one, other = place[row.language], place[row.other_language]
         shares[one, other] = shares[other, one] = 100 * row.jaccard
@@ -212,7 +232,7 @@ def _overlap_map(axes: Axes, own: pd.DataFrame, names: Sequence[str], limit: flo
         share = shares[row, column]
         colour = readable_on(tuple(mesh.cmap(mesh.norm(share)))) if np.isfinite(share) else INK
         where = (column + 0.5, row + 0.5)
-        axes.text(*where, f"{numbers[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
+        axes.text(*where, integer(numbers[row, column]), ha="center", va="center", color=colour, fontsize=8)
     frame_grid(axes, names)
     return mesh
 
@@ -233,7 +253,7 @@ def method_overlap(table: pd.DataFrame, languages: Sequence[str]) -> Figure:
             "Only one method found neurons: there is nothing to compare. identification.compare adds methods."
         )
     methods = list(dict.fromkeys([*rows["method"], *rows["other_method"]]))
-    names = [language for language in languages if language in set(rows["language"])]
+    names = list(languages)
     columns = min(len(names), 3)
     lines, side = -(-len(names) // columns), 0.25 + 0.51 * (len(methods) - 1)
     size = (max(4.6, 1.5 + columns * (side + 0.25)), 1.7 + lines * (side + 0.35))
@@ -260,10 +280,13 @@ def _method_map(axes: Axes, own: pd.DataFrame, methods: Sequence[str], limit: fl
         first, second = sorted((place[row.method], place[row.other_method]))
         shares[second - 1, first] = 100 * row.jaccard
         either = row.neurons + row.other_neurons - row.expected
-        notes[second - 1, first] = f"chance {100 * row.expected / either:.1f}" if either else ""
+        chance = fixed1(100 * row.expected / either) if either else ""
+        notes[second - 1, first] = f"chance {chance}" if chance else ""
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(shares), vmin=0, vmax=100 * limit, cmap="Blues", edgecolors=PAPER, linewidth=1.5
     )
+    if own.empty:
+        axes.text(0.5, 0.5, "not compared", transform=axes.transAxes, ha="center", va="center", color=MUTED, fontsize=8)
     for (row, column), note in notes.items():
         share = shares[row, column]
         colour = readable_on(tuple(mesh.cmap(mesh.norm(share)))) if np.isfinite(share) else MUTED

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from langneurons import variants
 from langneurons.metrics.steering import ALL
-from langneurons.report.findings import Tables, describe_model, join, ratio, table_of
+from langneurons.report.findings import Tables, table_of
+from langneurons.report.formats import bounded, fixed2, join, optional, points, ratio_interval, share, share_interval
+from langneurons.report.views import describe_model, without_neurons
 
 Json = dict[str, Any]
 
@@ -88,7 +89,7 @@ def _first(model: str, tables: Tables, config: Json) -> Answer | None:
         others = table[(table["variant"] == name) & (table["language"] != table["edited_language"])]
         paragraphs, supported = [], None
         if len(read):
-            supported, sentences = _perplexity(name, read, others[others["measure"] == "perplexity"], config)
+            supported, sentences = _perplexity(name, read, others[others["measure"] == "perplexity"], tables, config)
             paragraphs.append(sentences)
         if len(told):
             paragraphs.append(_degradation(told))
@@ -96,7 +97,7 @@ def _first(model: str, tables: Tables, config: Json) -> Answer | None:
     return None
 
 
-def _perplexity(name: str, own: pd.DataFrame, others: pd.DataFrame, config: Json) -> tuple[bool, str]:
+def _perplexity(name: str, own: pd.DataFrame, others: pd.DataFrame, tables: Tables, config: Json) -> tuple[bool, str]:
     """What the neurons do to perplexity, against the baseline, other languages and every control."""
     baseline = own[own["against"] == variants.BASELINE]
     windows = _number(baseline["samples"])
@@ -104,13 +105,18 @@ def _perplexity(name: str, own: pd.DataFrame, others: pd.DataFrame, config: Json
         f"With a language's neurons off ({name}, {_which(name, config)}), the perplexity of text in that language was "
         f"multiplied by {_ratios(baseline)}, on {windows} windows of held-out text per language."
     ]
+    nobody = without_neurons(name, str(own["model"].iloc[0]), tables, config)
+    if nobody:
+        sentences.append(f"No neuron belongs to {join(nobody)}, so nothing was switched off there.")
     others = others[others["against"] == variants.BASELINE]
-    if len(others):
+    if others["difference"].notna().any():
         worst = others.loc[others["difference"].idxmax()]
         sentences.append(
             f"That of text in any other language by at most {ratio_interval(worst)} ({worst['language']} text, "
             f"{worst['edited_language']} neurons off)."
         )
+    targets = dict.fromkeys(member.language for member in variants.members(config, name))
+    unread = [language for language in targets if language not in set(baseline["language"])]
     controls = [against for against in dict.fromkeys(own["against"]) if against != variants.BASELINE]
     for control in controls:
         rows = own[own["against"] == control]
@@ -120,7 +126,7 @@ def _perplexity(name: str, own: pd.DataFrame, others: pd.DataFrame, config: Json
         )
     if not controls:
         sentences.append("No random control of the same size was run, so other neurons might have the same effect.")
-    failures = _failures(own, others)
+    failures = [*_failures(own, others), *(f"{language} was not measured" for language in unread)]
     if not failures and controls:
         sentences.append("So these neurons matter for their language, more than others in number and place like them.")
     elif failures:
@@ -133,8 +139,8 @@ def _failures(own: pd.DataFrame, others: pd.DataFrame) -> list[str]:
     problems = []
     for row in own.to_dict("records"):
         what = "unperturbed text" if row["against"] == variants.BASELINE else f"the control {row['against']}"
-        if pd.isna(row["low"]):
-            problems.append(f"for {row['language']}, {row['note'] or 'there is no interval'}")
+        if not bounded(row):
+            problems.append(f"for {row['language']}, {optional(row['note']) or 'there is no interval'}")
         elif row["high"] < 0:
             more = "perplexity falls" if row["against"] == variants.BASELINE else f"{what} has more effect"
             problems.append(f"for {row['language']}, {more} ({ratio_interval(row)})")
@@ -147,7 +153,11 @@ def _failures(own: pd.DataFrame, others: pd.DataFrame) -> list[str]:
             f"with the neurons of {row['language']} off, {language} is hit at least as hard"
             for language in above["language"]
         ]
-    return problems
+    unknown = others[others["difference"].isna()]
+    return problems + [
+        f"with the neurons of {row['edited_language']} off, what {row['language']} loses is not known"
+        for row in unknown.to_dict("records")
+    ]
 
 
 DEGRADATION = {
@@ -160,15 +170,16 @@ DEGRADATION = {
 
 def _degradation(own: pd.DataFrame) -> str:
     """What switching off did to the answers to prompts in the same language."""
-    parts, called, unsure, prompts = [], [], [], 0
+    parts, called, unsure, prompts, tested = [], [], [], 0, False
     for measure, words in DEGRADATION.items():
         rows = own[(own["measure"] == measure) & (own["against"] == variants.BASELINE)]
-        none = not (rows["reference"] + rows["value"]).any()
+        none = (rows[["reference", "value"]] == 0).all(axis=None)
         if rows.empty or (none and measure != "prompt_language"):  # no answer of that kind at all
             continue
-        prompts = max(prompts, int(rows["samples"].max()))
+        prompts = max(prompts, int(rows["samples"].fillna(0).max()))
+        tested = tested or bool(rows["q_value"].notna().any())
         changes = [
-            f"{row['language']} {row['reference']:.0%} to {row['value']:.0%} ({_points(row)})"
+            f"{row['language']} {share(row['reference'], 0)} to {share(row['value'], 0)} ({points(row)})"
             for row in rows.to_dict("records")
         ]
         parts.append(f"{words}: {', '.join(changes)}")
@@ -178,12 +189,15 @@ def _degradation(own: pd.DataFrame) -> str:
         unsure += [f"{words} ({language})" for language in rows.loc[apart & ~clear, "language"]]
     if not parts:
         return "The language of the answers was not measured."
-    sentences = [f"In the answers to {prompts} prompts per language: {'; '.join(parts)}."]
-    sentences.append(
-        f"Changed beyond chance: {join(called)}."
-        if called
-        else "None of these differs from the unperturbed model beyond chance; on answers, degradation was not shown."
-    )
+    sentences = [f"In the answers to {prompts or 'an unknown number of'} prompts per language: {'; '.join(parts)}."]
+    if called:
+        sentences.append(f"Changed beyond chance: {join(called)}.")
+    elif tested:
+        sentences.append(
+            "None of these differs from the unperturbed model beyond chance; on answers, degradation was not shown."
+        )
+    else:
+        sentences.append("Whether any of these differs beyond chance was not tested.")
     if unsure:
         sentences.append(f"By its interval alone, but not after the correction for many comparisons: {join(unsure)}.")
     return " ".join(sentences)
@@ -204,7 +218,7 @@ def _second(model: str, tables: Tables, config: Json) -> Answer | None:
     if not measured:
         return None
     paragraphs, verdicts = [], {}
-    best = sorted(measured, key=lambda name: -together.loc[name, "share"])[:FEW]
+    best = list(together.loc[measured, "share"].sort_values(ascending=False, kind="stable").index[:FEW])
     if len(measured) > len(best):
         paragraphs.append(
             f"Of {len(measured)} variants that steer, the {len(best)} with most success are shown. They were picked by "
@@ -222,12 +236,16 @@ def _second(model: str, tables: Tables, config: Json) -> Answer | None:
         directions = table[(table["variant"] == name) & (table["language"] != ALL)]
         how = "the residual stream shifted by DiffMean" if row["site"] == variants.RESIDUAL else _steered(row, model)
         text = (
-            f"{name} ({how}): {share_interval(success)} of the answers to {int(success['prompts'])} prompts in other "
-            f"languages were in the target language"
+            f"{name} ({how}): {share_interval(success)} of the answers to {_number(together.loc[[name], 'prompts'])} "
+            "prompts in other languages were in the target language"
         )
         text += f", against {compared}." if compared else ". There is nothing to compare this with."
         verdicts[name] = _clear(success, [reference for _, reference in references], bool(controls))
-        sentences = [text, _spread(directions), _verdict(verdicts[name], bool(controls))]
+        known = not pd.isna([success["share"], *(reference["share"] for _, reference in references)]).any()
+        sentences = [text, _spread(directions), _verdict(verdicts[name], bool(controls), known)]
+        nobody = [] if row["site"] == variants.RESIDUAL else without_neurons(name, model, tables, config)
+        if nobody:
+            sentences.append(f"No neuron belongs to {join(nobody)}, so nothing was changed to steer there.")
         paragraphs.append(" ".join(sentence for sentence in sentences if sentence))
     neurons = [verdicts[name] for name in measured if catalogue[name]["site"] != variants.RESIDUAL]
     paragraphs.append(_price(model, measured, tables))
@@ -242,7 +260,7 @@ def _steered(row: Json, model: str) -> str:
 
 def _clear(success: pd.Series, references: Sequence[pd.Series], controlled: bool) -> bool | None:
     """Whether the interval lies above those of all references; None without intervals or without a control."""
-    if pd.isna(success["low"]) or any(pd.isna(reference["high"]) for reference in references):
+    if not all(bounded(one) and not pd.isna(one["share"]) for one in (success, *references)):
         return None
     above = all(success["low"] > reference["high"] for reference in references)
     return above if controlled or not above else None
@@ -250,22 +268,27 @@ def _clear(success: pd.Series, references: Sequence[pd.Series], controlled: bool
 
 def _spread(directions: pd.DataFrame) -> str:
     """The best and the worst direction."""
-    if len(directions) < 2:
-        return ""
-    if directions["share"].nunique() == 1:
-        return "It is the same in every direction."
-    best, worst = (directions.loc[directions["share"].idxmax()], directions.loc[directions["share"].idxmin()])
+    known = directions[directions["share"].notna()]
+    unknown = len(directions) - len(known)
+    rest = f" Of {unknown} direction{'' if unknown == 1 else 's'} it is not known." if unknown else ""
+    if len(known) < 2:
+        return rest.strip()
+    if known["share"].nunique() == 1:
+        return f"It is the same in every {'other ' if unknown else ''}direction.{rest}"
+    best, worst = known.loc[known["share"].idxmax()], known.loc[known["share"].idxmin()]
     return (
-        f"Most often from {best['language']} to {best['target']} ({best['share']:.0%}), least often from "
-        f"{worst['language']} to {worst['target']} ({worst['share']:.0%})."
+        f"Most often from {best['language']} to {best['target']} ({share(best['share'], 0)}), least often from "
+        f"{worst['language']} to {worst['target']} ({share(worst['share'], 0)}).{rest}"
     )
 
 
-def _verdict(clear: bool | None, controlled: bool) -> str:
+def _verdict(clear: bool | None, controlled: bool, known: bool) -> str:
     if clear is True:
         return "The intervals do not overlap: it steers."
     if clear is False:
         return "The evidence does not support that it steers: the intervals overlap."
+    if not known:
+        return "Not every share is known, so it is open whether it steers."
     if controlled:
         return "There were too few prompts to tell."
     return "Without a random control, it is open whether any other edit of this size would do the same."
@@ -281,10 +304,10 @@ def _price(model: str, names: Sequence[str], tables: Tables) -> str:
         rows = table[(table["measure"] == measure) & (table["against"] == variants.BASELINE)]
         rows = rows[rows["language"] != rows["edited_language"]]
         parts = [
-            f"{_value(mean['reference'], measure)} to {_value(mean['value'], measure)} ({name})"
+            f"{_value(own['reference'].mean(), measure)} to {_value(own['value'].mean(), measure)} ({name})"
             for name in names
-            for mean in [rows.loc[rows["variant"] == name, ["reference", "value"]].mean()]
-            if not mean.isna().any()
+            for own in [rows[rows["variant"] == name]]
+            if len(own)
         ]
         sentences += [f"{words}: {join(parts)}"] if parts else []
     price = f"What it costs, unperturbed to steered: {'; '.join(sentences)}." if sentences else ""
@@ -320,7 +343,8 @@ def _named(model: str | None, tables: Tables, config: Json) -> str:
     if model is None:
         return ""
     known = describe_model(model, tables, config)
-    size = f"{known['layers']:.0f} x {known['neurons_per_layer']:.0f} neurons" if known["neurons_per_layer"] else None
+    shape = (known["layers"], known["neurons_per_layer"])
+    size = None if None in shape else f"{shape[0]:.0f} x {shape[1]:.0f} neurons"
     about = [str(part) for part in (known["architecture"], size) if part]
     return f"{model} ({', '.join(about)})" if about else model
 
@@ -349,28 +373,8 @@ def _ratios(rows: pd.DataFrame) -> str:
     return join([f"{ratio_interval(row)} ({row['language']})" for row in rows.to_dict("records")])
 
 
-def ratio_interval(row: Any) -> str:
-    """The ratio of perplexities of a difference in nats, with its interval."""
-    with np.errstate(over="ignore"):  # what is too large for a number is shown as infinite
-        value, low, high = (ratio(float(np.exp(row[key]))) for key in ("difference", "low", "high"))
-    return value if pd.isna(row["low"]) else f"{value} [{low}, {high}]"
-
-
-def _points(row: Any) -> str:
-    """A difference of shares in percentage points, with its interval."""
-    value = f"{100 * row['difference']:+.0f} points"
-    value = value if pd.isna(row["low"]) else f"{value} [{100 * row['low']:+.0f}, {100 * row['high']:+.0f}]"
-    return value.replace("-", "−")
-
-
-def share_interval(row: pd.Series) -> str:
-    """A share in percent, with its interval."""
-    value = "not known" if pd.isna(row["share"]) else f"{row['share']:.0%}"
-    return value if pd.isna(row["low"]) else f"{value} [{row['low']:.0%}, {row['high']:.0%}]"
-
-
 def _value(value: float, measure: str) -> str:
-    return f"{value:.2f}" if measure == "relevance" else f"{value:.0%}"
+    return share(value, 0) if measure != "relevance" else fixed2(value)
 
 
 def _surely(rows: pd.DataFrame) -> str:

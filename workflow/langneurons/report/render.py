@@ -10,9 +10,10 @@ import base64
 import hashlib
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
@@ -25,6 +26,7 @@ from markupsafe import Markup
 
 from langneurons import artifacts, variants
 from langneurons import config as experiment
+from langneurons.errors import ResultError
 from langneurons.metrics.copying import COPIES
 from langneurons.metrics.degeneration import SHORTEST_LOOP, TIMES
 from langneurons.metrics.statistics import MINIMUM_SAMPLES, RESAMPLES
@@ -93,16 +95,28 @@ def read(results: Path, config: Json) -> Inputs:
         tables={path.stem: read_csv(path) for path in tables},
         files={path.stem: path.read_text(encoding="utf-8") for path in tables},
         figures={
-            model: {
-                path.stem: path.read_text(encoding="utf-8")
-                for path in sorted((results / "figures" / model).glob("*.svg"))
-            }
+            model: {path.stem: read_figure(path) for path in sorted((results / "figures" / model).glob("*.svg"))}
             for model in models
         },
         texts={model: artifacts.read_table(path, "text-metrics")[0] for model, path in found.items() if path.exists()},
         timings=read_timings(results / "timings", models),
         provenance=provenance(),
     )
+
+
+def read_figure(path: Path) -> str:
+    """An SVG figure.
+
+    Raises:
+        ResultError: the file is empty, cut off or no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    if not text.rstrip().endswith("</svg>"):
+        raise ResultError(f"{path}: is no whole figure. Make it anew: snakemake --cores all --forcerun plot_figures")
+    return text
 
 
 def read_timings(folder: Path, models: list[str]) -> pd.DataFrame:
@@ -164,6 +178,7 @@ def git_commit(root: Path) -> tuple[str, bool]:
 # -- rendering ---------------------------------------------------------------------------------------------------------
 
 
+@cache
 def environment(folder: Path) -> jinja2.Environment:
     """What turns templates of a folder into pages: every value is escaped, and a name that is not there is an error."""
     made = jinja2.Environment(
@@ -175,7 +190,7 @@ def environment(folder: Path) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= formats.FILTERS | {"enumerated": findings.join}
+    made.filters |= formats.FILTERS | {"enumerated": formats.join}
     return made
 
 
@@ -188,15 +203,22 @@ def render(inputs: Inputs, template: Path, style: str, script: str) -> str:
         style: the style sheet, put into the page.
         script: what sorts and filters its tables, put into the page, whose security policy allows no other.
     """
-    code = f"\n{script}"  # as it stands between the tags
-    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
-    parts = {"style": Markup(style), "script": Markup(code), "script_digest": digest}
+    parts = {"style": Markup(style), **embed_script(script)}
     return environment(template.parent).get_template(template.name).render(_context(inputs) | parts)
+
+
+def embed_script(script: str) -> dict[str, Any]:
+    """A script as it stands between its tags, and the checksum by which a page's security policy allows it alone."""
+    code = f"\n{script}"
+    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
+    return {"script": Markup(code), "script_digest": digest}
 
 
 def _context(inputs: Inputs) -> dict[str, Any]:
     """What the template shows, by name."""
-    config, tables, models = inputs.config, inputs.tables, inputs.config["run"]["models"]
+    config, tables = inputs.config, inputs.tables
+    models, languages = config["run"]["models"], config["run"]["languages"]
+    by_model = partial(_by_model, tables, models)
     comparisons = findings.compare(tables, config)
     answered = questions.answers(tables, config)
     answers = [answer.shown() for answer in answered]
@@ -220,32 +242,31 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "limits": LIMITS,
         "main": choices.deactivating(*findings.settings_of(config)),
         "sentences": {model: findings.sentences(model, comparisons, tables, config) for model in models},
-        "models": {model: findings.describe_model(model, tables, config) for model in models},
-        "records": {name: tables[name].to_dict("records") for name in SHOWN_AS_THEY_ARE if name in tables},
-        "perplexities": {model: views.perplexity_table(rows) for model, rows in _by_model(tables, "perplexity")},
-        "text_tables": {
-            model: views.text_tables(rows, config, steered[model]) for model, rows in _by_model(tables, "text")
-        },
+        "models": {model: views.describe_model(model, tables, config) for model in models},
+        "there": {name: set(table["model"]) if "model" in table else set() for name, table in tables.items()},
+        "records": {name: views.records(name, tables, config) for name in SHOWN_AS_THEY_ARE if name in tables},
+        "perplexities": {model: views.perplexity_table(rows, languages) for model, rows in by_model("perplexity")},
+        "text_tables": {model: views.text_tables(rows, config, steered[model]) for model, rows in by_model("text")},
         "text_front": views.FRONT,
+        "printed_examples": views.PRINTED_EXAMPLES,
         "shares": {
-            model: views.share_table(rows, config, steered[model])
-            for model, rows in _by_model(tables, "output_languages")
+            model: views.share_table(rows, config, steered[model]) for model, rows in by_model("output_languages")
         },
         "stop_words": {
-            model: views.stop_word_rows(rows, config, steered[model]) for model, rows in _by_model(tables, "stop_words")
+            model: views.stop_word_rows(rows, config, steered[model]) for model, rows in by_model("stop_words")
         },
         "examples": {model: views.examples(texts, config, steered[model]) for model, texts in inputs.texts.items()},
         "effects": views.summarise_effects(tables, config),
-        "overlaps": {model: views.overlaps_of_methods(rows) for model, rows in _by_model(tables, "overlaps")},
+        "overlaps": {model: views.overlaps_of_methods(rows) for model, rows in by_model("overlaps")},
         "audits": views.audits(tables, config),
-        "replications": {model: views.replication_of(rows) for model, rows in _by_model(tables, "replication")},
+        "replications": dict.fromkeys(model for model in models if config["models"][model].get("replicates"))
+        | {model: views.replication_of(rows) for model, rows in by_model("replication")},
         "differences": {
-            model: effect_views.differences(rows, config, steered[model])
-            for model, rows in _by_model(tables, "differences")
+            model: effect_views.differences(rows, config, steered[model]) for model, rows in by_model("differences")
         },
         "steering": {model: effect_views.steering(model, tables, config) for model in models},
         "methods": {model: effect_views.methods(model, tables, config) for model in models},
-        "stability": {model: effect_views.stability(rows) for model, rows in _by_model(tables, "stability")},
+        "stability": {model: effect_views.stability(rows, languages) for model, rows in by_model("stability")},
         "seeds": effect_views.seeds(comparisons, tables, config),
         "sources": SOURCES,
         **_presence(config),
@@ -264,9 +285,40 @@ def _presence(config: Json) -> dict[str, Any]:
         "own": own,
         "theirs": theirs,
         "unanswered": [model for model in theirs if not there[model]["answered"]],
+        "recorded": [model for model in models if there[model]["recorded"]],
         "selected": [model for model in models if there[model]["methods"]],
+        "expects": {model: _expected(model, there[model], config) for model in models},
         "left_out": {model: _left_out(there[model], config) for model in theirs},
         "unused": {model: _unused(model, config) for model in theirs},
+    }
+
+
+def _expected(model: str, there: Json, config: Json) -> Json:
+    """What the tables hold of a model, if none is missing.
+
+    Returns:
+        Whether there are effects of switching off on perplexity (`off`) and on anything (`degraded`), of switching
+        neurons on (`on`), of any steering (`steered`), and of anything (`effects`); and the `tables` of the summary.
+    """
+    read, answered = set(there["read"]), set(there["answered"])
+
+    def has(kind: str, measured: set[str], *, shifts: bool = True) -> bool:
+        rows = {name: config["perturbations"][name] for name in config["run"]["perturbations"]}
+        names = [name for name, row in rows.items() if row["kind"] == kind]
+        names = [name for name in names if shifts or rows[name]["site"] != variants.RESIDUAL]
+        return any(measured & set(variants.member_ids(config, name)) for name in names)
+
+    off, steered = has(variants.DEACTIVATE, read), has(variants.STEER, answered)
+    tables = ["thresholds", "neurons"] if there["methods"] else []
+    tables += ["perplexity"] * off + ["text"] * bool(answered) + ["steering"] * steered
+    tables += ["replication"] * bool(config["models"][model].get("replicates")) + ["audit"]
+    return {
+        "off": off,
+        "degraded": has(variants.DEACTIVATE, read | answered),
+        "on": has(variants.STEER, answered, shifts=False),
+        "steered": steered,
+        "effects": variants.BASELINE in read | answered and len(read | answered) > 1,
+        "tables": tables,
     }
 
 
@@ -290,9 +342,10 @@ def _unused(model: str, config: Json) -> list[str]:
     return [name for name in given if name not in (variants.BASELINE, *config["run"]["perturbations"])]
 
 
-def _by_model(tables: Tables, name: str) -> Iterable[tuple[str, pd.DataFrame]]:
-    table = tables.get(name, pd.DataFrame())
-    return [] if table.empty else [(str(model), rows) for model, rows in table.groupby("model", sort=False)]
+def _by_model(tables: Tables, models: Sequence[str], name: str) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of a table, for every model of the run that has any."""
+    parts = [(model, findings.table_of(tables, name, model)) for model in models]
+    return [(model, rows) for model, rows in parts if len(rows)]
 
 
 def embed(svg: str) -> Json:

@@ -15,15 +15,14 @@ import pandas as pd
 
 from langneurons import artifacts, formats
 from langneurons.errors import UserError
-from langneurons.report.findings import Tables, read_csv
+from langneurons.report.findings import REMADE, Tables, as_numbers, read_csv
 
 Json = dict[str, Any]
 
 CONFIG = "config.json"
 """The config that the report was told, in the results folder."""
 REPORT = "snakemake --cores all --resources gpu=1 results/report/report.html"
-TABLES = "snakemake --cores all --forcerun make_tables"
-"""What makes the tables and the config, and what makes the tables anew."""
+"""What makes the tables and the config."""
 
 
 @dataclass(frozen=True)
@@ -130,23 +129,12 @@ def read(folder: Path) -> Run:
             f"{folder} has no tables (tables/*.csv): it is no results folder, or its run did not end. Where the run "
             f"was made, this makes them, with --configfile and --config as there: {REPORT}"
         )
-    tables = {name: _read_table(path) for name, path in found.items()}
+    tables = {name: read_csv(path) for name, path in found.items()}
     absent = [name for name in LAYOUTS if name not in found]
     notes = [f"These tables are missing: {', '.join(absent)}."] if absent else []
     config, said = _read_config(folder)
     neurons, unread = _read_neurons(folder)
     return Run(str(folder), tables, config, neurons, _version(folder), [*notes, *said, *unread])
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        if not path.read_bytes().endswith(b"\n"):
-            raise ValueError("it does not end in a whole line")
-        return read_csv(path)
-    except ValueError as error:  # among them what pandas raises, and bytes that are no text
-        raise UserError(
-            f"{path}: cannot be read ({str(error).strip()[:200]}). Make it anew, where the run was made: {TABLES}"
-        ) from None
 
 
 def _read_config(folder: Path) -> tuple[Json | None, list[str]]:
@@ -219,8 +207,8 @@ def _together(found: pd.Series) -> str:
 def damaged(run: Run, name: str, what: str) -> UserError:
     """A table that cannot be used, with the remedy."""
     return UserError(
-        f"{run.name}: the table tables/{name}.csv {what}; it is damaged, or was edited. Make it anew, where the run "
-        f"was made: {TABLES}"
+        f"{run.name}: the table tables/{name}.csv {what}; it is damaged, or was edited. Make it anew where the run was "
+        f"made: {REMADE}"
     )
 
 
@@ -237,13 +225,10 @@ def numeric(run: Run, name: str, column: pd.Series) -> pd.Series:
     Raises:
         UserError: there are words in it.
     """
-    values = pd.to_numeric(column, errors="coerce").astype(float)
-    wrong = values.isna() & column.notna() & (column.astype(str).str.lower() != "nan")
-    if wrong.any():
-        raise damaged(
-            run, name, f"has {str(column[wrong].iloc[0])[:40]!r} in the column {column.name}, where numbers are"
-        )
-    return values
+    try:
+        return as_numbers(column).astype(float)
+    except ValueError as error:
+        raise damaged(run, name, str(error)) from None
 
 
 def cells(rows: pd.DataFrame) -> list[str]:

@@ -36,6 +36,7 @@ from langneurons.report.shares import OTHER
 from langneurons.variants import BASELINE, RESIDUAL, STEER
 
 NOTHING_STEERED = "No answers were steered to another language in this run."
+NOTHING_KNOWN = "How many answers are in the language that they were steered to is not known."
 MAX_BARS = 56
 """More bars than these become bars of all directions together, and a heat map of the best variant."""
 MAX_ROWS = 60
@@ -68,6 +69,8 @@ def steering_success(success: pd.DataFrame, variants: pd.DataFrame, languages: S
     names = [name for name in steered if name in measured]
     if not names:
         return notice(NOTHING_STEERED)
+    if success.loc[success["variant"].isin(names), "share"].isna().all():
+        return notice(NOTHING_KNOWN)
     bars = _bars(names, measured, variants)
     directions = _directions(success[success["variant"].isin(names)], languages)
     if bars[0].variant == BASELINE and directions != _directions(success, languages):
@@ -114,6 +117,8 @@ def _every_direction(cells: pd.DataFrame, bars: Sequence[_Bar], directions: Sequ
         lengths = _lengths(found)
         axes.errorbar(where, shares, lengths, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.6)
         face = PAPER if bar.of else bar.colour  # so that a bar of no height can be told
+        for unknown in where[np.isnan(shares)]:
+            axes.text(unknown, 1, "–", ha="center", va="bottom", color=MUTED, fontsize=8)
         axes.scatter(where, shares, 11, color=face, edgecolors=bar.colour, linewidths=0.9, zorder=3, clip_on=False)
     middles = size * np.arange(len(groups)) + (len(bars) - 1) / 2 + np.where(np.arange(len(groups)) > 0, 0.6, 0)
     labels = [f"all {len(directions)}\ntogether", *(f"{prompt} → {target}" for prompt, target in directions)]
@@ -186,6 +191,8 @@ def _row(axes: Axes, cells: pd.DataFrame, place: int, row: Sequence[_Bar]) -> No
     lengths = _lengths(found)
     for number, (bar, share) in enumerate(zip(row, 100 * found["share"].to_numpy(), strict=True)):
         extent = lengths[:, [number]]
+        if np.isnan(share) and bar.of is None:
+            axes.text(1, place, "–", va="center", color=MUTED, fontsize=8)
         if bar.of is None:
             colour = bar.colour if bar.variant == BASELINE else VARIANTS[2 if bar.residual else 0]
             axes.barh(place, np.nan_to_num(share), 0.72, color=colour)
@@ -205,9 +212,10 @@ def _heat_map(axes: Axes, cells: pd.DataFrame, variant: str, languages: Sequence
     )
     for row, column in np.ndindex(shares.shape):
         share = shares[row, column]
-        if np.isfinite(share):
-            colour = readable_on(tuple(mesh.cmap(mesh.norm(share))))
-            axes.text(column + 0.5, row + 0.5, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+        colour = readable_on(tuple(mesh.cmap(mesh.norm(share)))) if np.isfinite(share) else INK
+        text = f"{share:.0f}" if np.isfinite(share) else "" if row == column else "–"
+        if text:
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
     frame_grid(axes, languages)
     axes.set_xlabel("target")
     axes.set_ylabel("prompts in")
@@ -222,8 +230,9 @@ def _looks(bar: _Bar) -> dict[str, Any]:
 
 def _lengths(found: pd.DataFrame) -> np.ndarray:
     """How far intervals reach below and above the shares, in percent; nothing where there is none."""
-    below, above = found["share"] - found["low"], found["high"] - found["share"]
-    return 100 * np.nan_to_num(np.stack([below, above]))
+    lengths = np.stack([found["share"] - found["low"], found["high"] - found["share"]])
+    known = ~np.isnan(lengths).any(axis=0)
+    return 100 * np.where(known, np.maximum(lengths, 0.0), 0.0)
 
 
 def _legend(figure: Figure, bars: Sequence[_Bar]) -> None:

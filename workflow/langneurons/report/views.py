@@ -1,14 +1,17 @@
-"""What the page shows of perplexity, answers, neurons, the audit and published numbers: tables turned into rows."""
+"""What the page shows of models, perplexity, answers, neurons, the audit and published numbers: tables as rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from langneurons import variants
+from langneurons.config import PUBLISHED
 from langneurons.report import agreement, choices, findings
-from langneurons.report.findings import Tables, table_of
+from langneurons.report.findings import NAN, Tables, table_of
+from langneurons.report.formats import optional
 from langneurons.report.shares import language_shares
 from langneurons.variants import ANSWERS
 
@@ -32,14 +35,44 @@ TEXT_METRICS = (
 """Column, title and format of the tables of answers."""
 FRONT = 4
 """So many of them are open; the others are folded."""
+PRINTED_EXAMPLES = 3
+"""Prompts of each language that paper shows; the page shows as many as the config asks for."""
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def describe_model(model: str, tables: Tables, config: Json) -> Json:
+    """What is known of a model: its entry in the config, its size and how it was recorded."""
+    recordings, thresholds = table_of(tables, "recordings", model), table_of(tables, "thresholds", model)
+    settings = config["models"][model]
+    sources = {"hub": settings.get("id"), "folder": settings.get("path"), "published": "published files of others"}
+    source = sources.get(settings["source"], "trained in this run")
+    known: Json = {"source": source, "revision": settings.get("revision")}
+    for table, columns in (
+        (recordings, ("architecture", "dtype", "device", "engine", "torch", "transformers", "window")),
+        (thresholds, ("layers", "neurons_per_layer")),
+    ):
+        found = {column: table[column].iloc[0] if column in table and len(table) else None for column in columns}
+        known |= {column: None if pd.isna(value) else value for column, value in found.items()}
+    return known
+
+
+def without_neurons(name: str, model: str, tables: Tables, config: Json) -> list[str]:
+    """The languages of which the selection that a variant uses has no neurons."""
+    rows = table_of(tables, "neurons", model)
+    if rows.empty:
+        return []
+    none = (rows["method"] == variants.selection(config, name)) & (rows["neurons"] == 0)
+    return [str(language) for language in rows.loc[none, "language"]]
 
 
 # -- perplexity --------------------------------------------------------------------------------------------------------
 
 
-def perplexity_table(rows: pd.DataFrame) -> Json:
-    """Perplexity and ratio of every perturbation: one row each, the languages read as columns."""
-    languages = list(dict.fromkeys(rows["language"]))
+def perplexity_table(rows: pd.DataFrame, languages: Sequence[str]) -> Json:
+    """Perplexity and ratio of every perturbation: one row each, the languages of the run and others read as columns."""
+    languages = list(dict.fromkeys([*languages, *rows["language"]]))
     cells = rows.set_index(["perturbation", "language"])[["perplexity", "ratio"]]
     table = [
         {
@@ -113,8 +146,11 @@ def share_table(rows: pd.DataFrame, config: Json, success: pd.DataFrame) -> Json
 def stop_word_rows(rows: pd.DataFrame, config: Json, success: pd.DataFrame) -> Json:
     """Stop words of every list in the answers, by perturbation, language of the prompt and language of the answer.
 
-    Of the unperturbed answers and of what switches off or on, without random draws.
+    Of the unperturbed answers and of what switches off or on, without random draws. `without`: the languages of the run
+    that no prompt is in.
     """
+    languages = config["run"]["languages"]
+    without = [language for language in languages if language not in set(rows["language"])]
     rows = choices.answered(rows, *findings.settings_of(config), success, choices.MOST_STEERING)
     rows = rows[rows["kind"] != variants.RANDOM]
     lists = list(dict.fromkeys(rows["list"]))
@@ -128,7 +164,7 @@ def stop_word_rows(rows: pd.DataFrame, config: Json, success: pd.DataFrame) -> J
         table.append(
             about | {"outputs": group["outputs"].iloc[0], "ratios": [_at(ratios, name) for name in lists], "own": own}
         )
-    return {"lists": lists, "rows": table}
+    return {"lists": lists, "rows": table, "without": without}
 
 
 def examples(texts: pd.DataFrame, config: Json, success: pd.DataFrame) -> list[Json]:
@@ -138,14 +174,30 @@ def examples(texts: pd.DataFrame, config: Json, success: pd.DataFrame) -> list[J
     for language in config["run"]["languages"]:
         own = texts[texts["language"] == language]
         asked = own[own["perturbation"] == own["perturbation"].iloc[0]] if len(own) else own  # the baseline, if any
-        for _, prompt in asked.head(config["report"]["examples"]).iterrows():
+        prompts = asked.head(config["report"]["examples"]).to_dict("records")
+        perturbations = shown_perturbations(language, config, success)
+        for number, prompt in enumerate(prompts, 1):
             shown = []
-            for title, perturbation in shown_perturbations(language, config, success):
+            for title, perturbation in perturbations:
                 key = (perturbation, language, prompt["id"])
                 if key in answers.index:
-                    shown.append({"title": title, "perturbation": perturbation, **answers.loc[key].to_dict()})
-            result.append({"language": language, "id": prompt["id"], "input": prompt["input"], "answers": shown})
+                    shown.append({"title": title, "perturbation": perturbation, **_answer(answers.loc[key].to_dict())})
+            about = {"language": language, "number": number, "id": prompt["id"], "input": optional(prompt["input"])}
+            result.append(about | {"answers": shown})
+        if own.empty:
+            said = f"There are no answers to prompts in {language}."
+            result.append({"language": language, "number": 1, "id": "–", "input": said, "answers": []})
     return result
+
+
+def _answer(row: Json) -> Json:
+    """An answer, its missing values in words that can be shown."""
+    same = row.get("identical_to_baseline")
+    return row | {
+        "output": "(no answer)" if pd.isna(row["output"]) else row["output"],
+        "output_language": optional(row["output_language"]) or "–",
+        "identical_to_baseline": not pd.isna(same) and bool(same),
+    }
 
 
 def shown_perturbations(language: str, config: Json, success: pd.DataFrame) -> list[tuple[str, str]]:
@@ -191,6 +243,28 @@ def _member(config: Json, variant: str, language: str, source: str | None) -> st
 # -- neurons, the audit, published numbers, the proof of effect --------------------------------------------------------
 
 
+def records(name: str, tables: Tables, config: Json) -> list[Json]:
+    """All rows of a table of the models of the run; with a row without numbers for every language that is missing."""
+    table = tables[name]
+    rows = table[table["model"].isin(config["run"]["models"])].to_dict("records") if "model" in table else []
+    by = [key for key in ("model", "method") if key in table]
+    return completed(rows, config["run"]["languages"], by) if "language" in table else rows
+
+
+def completed(rows: Sequence[Json], languages: Sequence[str], by: Sequence[str]) -> list[Json]:
+    """Behind every group of rows, one without numbers for each language that it lacks; a published mask has its own."""
+    groups: dict[tuple[Any, ...], list[Json]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in by), []).append(row)
+    result = []
+    for name, group in groups.items():
+        there = {row["language"] for row in group}
+        nothing = dict.fromkeys(group[0], NAN) | dict(zip(by, name, strict=True))
+        lacking = [language for language in languages if language not in there and PUBLISHED not in name]
+        result += [*group, *(nothing | {"language": language} for language in lacking)]
+    return result
+
+
 def overlaps_of_methods(rows: pd.DataFrame) -> list[Json]:
     """Pairs of selections of one language."""
     return rows[rows["language"] == rows["other_language"]].to_dict("records")
@@ -199,12 +273,13 @@ def overlaps_of_methods(rows: pd.DataFrame) -> list[Json]:
 def replication_of(rows: pd.DataFrame) -> Json:
     """Published numbers beside ours: whose, what agrees in sentences by source, and the rows that could be compared."""
     parts = agreement.summarise(rows)
-    compared = rows[rows["ours"].notna()].astype({"agrees": "boolean"})
+    compared = rows[rows["ours"].notna()].to_dict("records")
+    agrees = [None if pd.isna(row["agrees"]) else bool(row["agrees"]) for row in compared]
     return {
         "reference": rows["reference"].iloc[0],
         "parts": [part for part in parts if part["compared"]],
         "absent": [part["sentence"] for part in parts if not part["compared"]],
-        "rows": compared.to_dict("records"),
+        "rows": [row | {"agrees": agreed} for row, agreed in zip(compared, agrees, strict=True)],
     }
 
 
@@ -221,7 +296,10 @@ def audits(tables: Tables, config: Json) -> Json:
 
 
 def summarise_effects(tables: Tables, config: Json) -> list[Json]:
-    """Per model: how many edits were verified, the largest error, the smallest change, and what was noted."""
+    """Per model: how many edits were verified, the largest error, the smallest change, and what was noted.
+
+    Perturbations without neurons, `empty`, and with a number of them that is not known are counted apart.
+    """
     result = []
     for model in config["run"]["models"]:
         effects = table_of(tables, "effects", model)
@@ -233,7 +311,8 @@ def summarise_effects(tables: Tables, config: Json) -> list[Json]:
             {
                 "model": model,
                 "edits": len(edited),
-                "empty": len(effects) - len(edited),
+                "empty": int((effects["edited_neurons"] == 0).sum()),
+                "unknown": int(effects["edited_neurons"].isna().sum()),
                 "largest_error": edited["largest_error"].max(),
                 "smallest_change": edited["largest_change"].min(),
                 "smallest_logits_change": edited["logits_change"].min(),
