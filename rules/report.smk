@@ -135,6 +135,7 @@ rule plot_figures:
             "report/looks.py",
             "report/choices.py",
             "report/shares.py",
+            "report/formats.py",
             "report/findings.py",
             "metrics/steering.py",
             "metrics/statistics.py",

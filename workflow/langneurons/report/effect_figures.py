@@ -128,7 +128,7 @@ def _effects_of(
         row, style = edited.loc[language], look(language, languages)
         lane = 0.0 if len(others) == 1 else (others.index(language) / (len(others) - 1) - 0.5) if language != own else 0
         place = 0.0 if language == own else 1 + 0.6 * lane
-        if np.isfinite(row["low"]) and np.isfinite(row["high"]):
+        if np.isfinite(row[["low", "ratio", "high"]].to_numpy(dtype=float)).all():
             axes.plot([row["low"], row["high"]], [place, place], color=style.colour, linewidth=1.4, zorder=2)
         face = style.colour if language == own else PAPER
         size = 46 if language == own else 24
@@ -162,13 +162,12 @@ def note_unknown(axes: Axes, place: float, ratios: pd.Series, named: bool = True
         ratios: by language read.
         named: whether the languages are named.
     """
-    for words, missing in (("not measured", ratios.isna()), ("∞", np.isinf(ratios))):
-        languages = list(ratios.index[missing])
-        if languages:
-            where, side = (0.99, "right") if words == "not measured" else (0.01, "left")
-            text = f"{words}: {', '.join(languages)}" if named else words
-            transform = axes.get_yaxis_transform()
-            axes.text(where, place, text, transform=transform, ha=side, va="center", color=MUTED, fontsize=8)
+    reasons = {"∞": np.isinf(ratios), "not measured": ratios.isna()}
+    parts = {words: ", ".join(ratios.index[missing]) for words, missing in reasons.items() if missing.any()}
+    text = "; ".join(f"{words}: {languages}" if named else words for words, languages in parts.items())
+    if text:
+        transform = axes.get_yaxis_transform()
+        axes.text(0.99, place, text, transform=transform, ha="right", va="center", color=MUTED, fontsize=8)
 
 
 # -- how the effect grows ----------------------------------------------------------------------------------------------
@@ -269,10 +268,9 @@ def _curve(
         markerfacecolor=PAPER,
         markersize=4.5,
     )
-    for value in rate[np.isinf(mine) | np.isinf(others)]:
-        axes.text(value, 0.99, "∞", transform=axes.get_xaxis_transform(), ha="center", va="top", color=MUTED)
-    for value in rate[np.isnan(mine)]:
-        axes.text(value, 0.01, "–", transform=axes.get_xaxis_transform(), ha="center", va="bottom", color=MUTED)
+    for text, missing in (("∞", np.isinf), ("–", np.isnan)):  # above, where no line is
+        for value in rate[missing(mine) | missing(others)]:
+            axes.text(value, 0.99, text, transform=axes.get_xaxis_transform(), ha="center", va="top", color=MUTED)
     axes.plot(rate, mine, color=style.colour, linewidth=1.8, marker=style.marker, markersize=6)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(rate)))
