@@ -217,6 +217,13 @@ def test_a_table_that_no_page_holds_is_cut_and_keeps_its_labels() -> None:
     assert all(letter.right < widths[letter.page] for letter in paper.letters(distinct=False))
 
 
+def test_a_table_that_nobody_prints_is_cut_and_says_so() -> None:
+    rows = "".join(f"<tr><th>row {number}</th><td>{number}</td></tr>" for number in range(1234))
+    (table,) = tables_in(page_with(f"<table><caption>Long</caption><tbody>{rows}</tbody></table>"))
+    assert [cell["children"] for cell in table["rows"][-1]] == [["row 499"], ["499"]]
+    assert "".join(table["caption"]) == "Long (the first 500 of 1,234 rows; the HTML page has all)"
+
+
 def test_a_narrow_table_stays_upright() -> None:
     paper = printed(page_with("<section></section>" + wide_table(5)))
     assert len(set(paper.widths())) == 1

@@ -37,6 +37,8 @@ UPRIGHT, ACROSS = 481.0, 728.0
 """Widths in points of what is set on a page (A4 with margins of 20 mm), upright and lying across."""
 SIZE, LEGIBLE, SMALLEST = 8.0, 6.2, 5.5
 """Points of letters in tables: usually, upright at least, and at least."""
+MOST_ROWS = 500
+"""Rows of a table on paper: of a hundred languages the page has more than anybody prints, and than memory holds."""
 TITLES = ("title", "place")
 TEXTS = ("children", "caption", "head", "rows", *TITLES)
 """What has words, of a node."""
@@ -182,7 +184,9 @@ def _tables(own: list[Node | str]) -> Iterator[Node]:
     parts = {child["tag"]: child for child in own if isinstance(child, dict)}
     caption = parts.get("caption", {"children": []})["children"]
     head = [_cells(row) for row in _rows(parts.get("thead"))]
-    rows = [_cells(row) for row in _rows(parts.get("tbody"))]
+    there = _rows(parts.get("tbody"))
+    rows = [_cells(row) for row in there[:MOST_ROWS]]
+    cut = [f" (the first {MOST_ROWS} of {len(there):,} rows; the HTML page has all)"] if len(there) > MOST_ROWS else []
     columns = max((sum(cell["colspan"] for cell in row) for row in head + rows), default=0)
     lengths = _lengths(rows, columns)
     head = [_folded(row, lengths) for row in head]
@@ -196,7 +200,7 @@ def _tables(own: list[Node | str]) -> Iterator[Node]:
         which = [f" (part {number} of {len(groups)})"] if len(groups) > 1 else []
         yield {
             "tag": "table",
-            "caption": [*caption, *which],
+            "caption": [*caption, *which, *cut],
             "columns": len(group),
             "wrapped": sorted(wrapped),
             "size": max(SMALLEST, min(SIZE, (ACROSS if across else UPRIGHT) / width)) if group else SIZE,
