@@ -54,6 +54,19 @@ def test_what_the_page_folds_away_is_an_appendix_with_page_numbers(full: Printed
     assert "The configuration of this run, defaults filled in" in full.text
 
 
+def test_the_appendix_names_the_part_that_it_was_folded_in() -> None:
+    folded = "<details><summary>{}</summary><p>x</p></details>".format
+    columns = f"<div class='columns'><div><h3>one</h3>{folded('a')}</div><div><h3>two</h3></div></div>"
+    body = f"<section><h2>First</h2>{columns}{folded('b')}<h3>three</h3>{folded('c')}</section><section><h2>Second</h2>"
+    document = page_tree.read(page_with(f"{body}{folded('d')}</section>"))
+    assert [(part["place"], part["title"]) for part in document.appendix] == [
+        ("First: one", "a"),
+        ("First", "b"),
+        ("First: three", "c"),
+        ("Second", "d"),
+    ]
+
+
 def test_sections_come_in_the_order_of_the_page(full: Printed) -> None:
     names = ["At a glance", "Answers", "Summary", "What was run", "Neurons", "Methods", "Firmness", "Perplexity"]
     assert full.pages[0].startswith("Language-specific neurons")

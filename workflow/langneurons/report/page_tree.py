@@ -93,7 +93,9 @@ class _Reader:
         if tag in ("h2", "h3"):
             self.section = _plain(element) if tag == "h2" else self.section
             self.part = _plain(element) if tag == "h3" else ""
+        part = self.part
         own = self.children(element, verbatim or tag in VERBATIM or "prompt" in classes, folded)
+        self.part = part if tag == "div" else self.part  # a heading inside a division is about nothing after it
         if tag == "table":
             return list(_tables(own))
         kept = {name: element.get(name) for name in KEPT if element.get(name)}
