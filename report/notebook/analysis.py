@@ -8,7 +8,7 @@ under another name before you change anything:** the workflow writes this file a
 
 # %%
 # %matplotlib inline
-# %config InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "metadata": {"Date": None, "Creator": None}}
+# %config InlineBackend.print_figure_kwargs = {"bbox_inches": None, "metadata": {"Date": None, "Creator": None}}
 # %config InlineBackend.figure_formats = ["svg"]
 from collections.abc import Sequence
 from itertools import product
