@@ -25,7 +25,7 @@ SCREEN_ONLY = "screen"
 """The class of what is left out."""
 VERBATIM = ("pre", "blockquote")
 """Tags whose white space counts, like that of the class `prompt`."""
-KEPT = ("id", "href", "colspan", "alt", "lang")
+KEPT = ("href", "colspan")
 """Attributes that the template reads, beside classes."""
 LONGEST_WORD, BREAK_EVERY = 30, 20
 """Words longer than this many characters may be broken after every so many."""
