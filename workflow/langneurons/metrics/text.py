@@ -21,6 +21,11 @@ from langneurons.metrics.words import words_of_answers
 IDENTIFIERS = ("lingua", "py3langid")
 """The language identifiers, unless others are named: the first decides."""
 
+KEYS = ["perturbation", "language"]
+"""Of outputs that are summarised together: of one perturbation, to prompts in one language."""
+MEANS = ("copies", "loops", "repeated_ngrams", "distinct_2", "compression_ratio")
+"""Columns of `measure_outputs` whose mean the summary has under the same name."""
+
 Columns = dict[str, Any]
 
 
@@ -152,51 +157,36 @@ def summarise(measured: pd.DataFrame, languages: list[str]) -> pd.DataFrame:
         outputs whose language both identifiers determine). Other shares are of all outputs; that of a language which
         the first identifier does not know is missing, as is `agreement` without a second one.
     """
-    rows: list[Columns] = []
-    for (perturbation, language), group in measured.groupby(["perturbation", "language"], sort=False):
-        words = group["words"].sum()
-        rows.append(
-            {
-                "perturbation": perturbation,
-                "language": language,
-                "outputs": len(group),
-                "mean_characters": group["characters"].mean(),
-                "mean_words": group["words"].mean(),
-                "mean_tokens": group["output_tokens"].mean(),
-                "stop_word_ratio": group["stop_words"].sum() / words if words else math.nan,
-                "identical_to_baseline": group["identical_to_baseline"].astype(float).mean(),
-                "empty": group["empty"].mean(),
-                "prompt_language": _share(group, str(language)),
-                **{f"share_{name}": _share(group, name) for name in languages},
-                "share_other": float((~group["output_language"].isin(languages)).mean()),
-                "english": _share(group, "en"),
-                "undetermined": float((group["output_language"] == UNDETERMINED).mean()),
-                **group[["copies", "loops"]].mean(),
-                **group[["repeated_ngrams", "distinct_2", "compression_ratio"]].mean(),
-                "agreement": _agreement(group),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _share(group: pd.DataFrame, language: str) -> float:
-    """Share of a language among those detected; NaN for a language that the first identifier does not know."""
-    known = knows(language, group["identifier"].iloc[0])
-    return float((group["output_language"] == language).mean()) if known else math.nan
-
-
-def _agreement(group: pd.DataFrame) -> float:
-    """Share of outputs in the same language by both identifiers, of those that both determine; NaN without any."""
-    first, second = group["output_language"], group["second_language"]
-    both = (first != UNDETERMINED) & (second != UNDETERMINED) & second.notna()
-    return float((first == second)[both].mean())
+    output, second = measured["output_language"], measured["second_language"]
+    by = str(measured["identifier"].iloc[0])
+    known = {name for name in {*measured["language"], *languages, "en"} if knows(name, by)}
+    values = {
+        "mean_characters": measured["characters"],
+        "mean_words": measured["words"],
+        "mean_tokens": measured["output_tokens"],
+        "stop_word_ratio": measured["stop_words"],
+        "identical_to_baseline": measured["identical_to_baseline"],
+        "empty": measured["empty"],
+        "prompt_language": (output == measured["language"]).where(measured["language"].isin(known)),
+        **{f"share_{name}": output == name if name in known else math.nan for name in languages},
+        "share_other": ~output.isin(languages),
+        "english": output == "en" if "en" in known else math.nan,
+        "undetermined": output == UNDETERMINED,
+        **{name: measured[name] for name in MEANS},
+        "agreement": (output == second).where((output != UNDETERMINED) & (second != UNDETERMINED) & second.notna()),
+    }
+    groups = measured[KEYS].assign(**pd.DataFrame(values, measured.index).astype(float)).groupby(KEYS, sort=False)
+    words = measured.groupby(KEYS, sort=False)["words"].sum()
+    table = groups.mean()
+    table["stop_word_ratio"] = groups["stop_word_ratio"].sum() / words.where(words > 0)
+    table.insert(0, "outputs", groups.size())
+    return table.reset_index()
 
 
 def output_languages(measured: pd.DataFrame) -> pd.DataFrame:
     """Outputs and their share by `perturbation, language, output_language`."""
-    keys = ["perturbation", "language"]
-    table = measured.groupby([*keys, "output_language"], sort=False).size().rename("outputs").reset_index()
-    table["share"] = table["outputs"] / table.groupby(keys)["outputs"].transform("sum")
+    table = measured.groupby([*KEYS, "output_language"], sort=False).size().rename("outputs").reset_index()
+    table["share"] = table["outputs"] / table.groupby(KEYS)["outputs"].transform("sum")
     return table.sort_values(
-        [*keys, "share", "output_language"], ascending=[True, True, False, True], ignore_index=True
+        [*KEYS, "share", "output_language"], ascending=[True, True, False, True], ignore_index=True
     )
