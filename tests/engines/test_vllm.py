@@ -141,6 +141,19 @@ def test_counts_alone(pair: Any, windows: np.ndarray) -> None:
     assert alone.activation_sum is alone.product_sum is alone.hidden_sum is None
 
 
+def test_counts_alone_end_at_the_last_activation(pair: Any, windows: np.ndarray) -> None:
+    """Neither that layer's down projection nor anything after it is computed; afterwards all of it is again."""
+    before, last = pair.vllm.token_nll(windows), pair.vllm.shape[0] - 1
+    for sums, computed in ((False, {"product"}), (True, {"product", "output"})):
+        pair.vllm._call("start_recording", sums)
+        pair.vllm._call("start_capture", [last])
+        pair.vllm._run(windows[:2].tolist())
+        parts, _ = pair.vllm._call("capture", last)[0]
+        pair.vllm._call("stop_watching")
+        assert parts.keys() - {"activation", "up"} == computed
+    assert np.array_equal(pair.vllm.token_nll(windows).nll_sum, before.nll_sum)
+
+
 def test_every_token_is_counted_once(pair: Any, windows: np.ndarray) -> None:
     """vLLM reads no token twice, none from a cache, and pads nothing: else its rows are not the tokens sent."""
     repeated = np.concatenate([windows, windows, windows])

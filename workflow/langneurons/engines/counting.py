@@ -34,6 +34,10 @@ SUM_STEPS = 2**20
 grouping, up to 2**53 / SUM_STEPS (8.6e9). So the shards of a recording add up to the very sums of the whole."""
 
 
+class AllRecorded(Exception):  # noqa: N818 (no error)
+    """Ends a forward pass of which nothing more is recorded."""
+
+
 class Add(Protocol):
     """Adds counts and sums over the rows of `values`, `[token, neuron]`, in place; what is None is not asked for."""
 

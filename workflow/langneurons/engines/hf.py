@@ -16,10 +16,11 @@ from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
 from langneurons.engines.batching import in_batches
 from langneurons.engines.completion import check_context, completion, end_tokens
+from langneurons.engines.counting import AllRecorded
 from langneurons.engines.folding import check_compiled, folded, folds
 from langneurons.engines.hidden import HiddenCapture, compare_hidden, hidden_of, with_hidden
 from langneurons.engines.proof import Capture, compare_with_expectation
-from langneurons.engines.recording import AllRecorded, Recorder, SentenceRecorder
+from langneurons.engines.recording import Recorder, SentenceRecorder
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import Layout, layout_of
 from langneurons.models.loading import load_model, load_tokenizer

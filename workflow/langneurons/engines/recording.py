@@ -13,15 +13,11 @@ from torch import nn
 
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import EngineError
-from langneurons.engines.counting import Accumulator
+from langneurons.engines.counting import Accumulator, AllRecorded
 from langneurons.engines.hidden import hidden_of
 from langneurons.models.layouts import Layout
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans, as_float16
-
-
-class AllRecorded(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass of which nothing more is recorded."""
 
 
 class Recorder:

@@ -24,7 +24,7 @@ from vllm.model_executor.layers.linear import RowParallelLinear
 from vllm.platforms import current_platform
 
 from langneurons.engines.base import EngineError
-from langneurons.engines.counting import FUNCTIONS, Accumulator
+from langneurons.engines.counting import FUNCTIONS, Accumulator, AllRecorded
 from langneurons.engines.folding import added_to_bias, kept_columns, projected_fill, scale_columns
 from langneurons.engines.shards import Shard
 from langneurons.models.layouts import VllmLayout, vllm_layout_of
@@ -130,7 +130,7 @@ class NeuronWorker(PlatformWorker):
     # -- recording ----------------------------------------------------------------------------------------------------
 
     def start_recording(self, sums: bool) -> None:
-        """Count from now on, in the model's Python."""
+        """Count from now on, in the model's Python. For counts alone a forward pass ends at the last activation."""
         shard, gated = self._shard(), self.ffn_layout.gate_up is not None
         width = self._down(0).weight.shape[0]
         self.accumulator = Accumulator((self.ffn_layers, shard.size), width, gated=gated, sums=sums)
@@ -139,6 +139,30 @@ class NeuronWorker(PlatformWorker):
             self._watch(layer, partial(self._count, layer, sums), prepend=False)
             if sums:
                 self.watching.callback(block.register_forward_hook(partial(self._hidden, layer)).remove)
+        if not sums:
+            self.watching.enter_context(self._ended_at(self._down(self.ffn_layers - 1)))
+
+    @contextmanager
+    def _ended_at(self, last: Any) -> Iterator[None]:
+        """End forward passes before this module; the hidden state that vLLM expects after them is then all zero."""
+        model, width = self.get_model(), last.weight.shape[0]
+
+        def end(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            raise AllRecorded(inputs[0].new_zeros(inputs[0].shape[:-1].numel(), width))
+
+        def forward(*inputs: Any, **options: Any) -> torch.Tensor:
+            try:
+                return whole(*inputs, **options)
+            except AllRecorded as ended:
+                return ended.args[0]
+
+        whole, hook = model.forward, last.register_forward_pre_hook(end)
+        model.forward = forward
+        try:
+            yield
+        finally:
+            del model.forward
+            hook.remove()
 
     def _count(self, layer: int, sums: bool, gate_up: torch.Tensor | None, product: torch.Tensor) -> None:
         if gate_up is None:
