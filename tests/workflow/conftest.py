@@ -46,6 +46,8 @@ TINY = {
     "generation": {"max_new_tokens": 6, "validation_prompts": 55, "template": "{question}"},
 }
 
+READ_PAGE = ("results/report/report.html", "results/report/audit.txt")
+"""Targets of tests that look at tables and the page: whatever the run is, neither a PDF nor a notebook."""
 PAGE = {"render_report": 1, "print_report": 1, "check_audit": 1}
 """What shows the config."""
 AGGREGATES = {"make_tables": 1, "plot_figures": 2, "execute_notebook": 1, **PAGE}

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from langneurons import artifacts
-from workflow.conftest import AGGREGATES, ROOT, Project, copy_project
+from workflow.conftest import AGGREGATES, READ_PAGE, ROOT, Project, copy_project
 from workflow.test_mistakes import message_of
 
 REFERENCE = Path(os.environ.get("LANGNEURONS_REFERENCE", ROOT.parent / "shared" / "reference"))
@@ -167,7 +167,7 @@ def findings_of(project: Project) -> pd.DataFrame:
 
 
 def test_sound_files_pass_the_audit(empty: Project, tmp_path: Path) -> None:
-    empty.run(config=write_model(tmp_path))
+    empty.run(*READ_PAGE, config=write_model(tmp_path))
     assert findings_of(empty).values.tolist() == []
     neurons = pd.read_csv(empty.folder / "results/tables/neurons.csv")
     table, _ = artifacts.read_table(empty.folder / "results/theirs/neurons/lape.parquet", "neurons")
@@ -186,7 +186,7 @@ def test_sound_files_pass_the_audit(empty: Project, tmp_path: Path) -> None:
 
 def test_every_defect_of_the_replication_is_named(empty: Project, tmp_path: Path) -> None:
     """The run ends well, since others made the files; the report says what is wrong with them."""
-    empty.run(config=write_model(tmp_path, wrong=True))
+    empty.run(*READ_PAGE, config=write_model(tmp_path, wrong=True))
     found = {(row.check, row.severity, row.cell) for row in findings_of(empty).itertuples()}
     cells = {(f"deactivate-{target}/{language}") for target in LANGUAGES for language in LANGUAGES}
     assert found == {
@@ -244,7 +244,7 @@ def test_own_and_published_models_side_by_side(finished: Project, tmp_path: Path
     }
     project = Project(tmp_path / "langneurons")
     shutil.copytree(finished.folder, project.folder)
-    project.run(config=config)
+    project.run(*READ_PAGE, config=config)
     tables = {
         name: pd.read_csv(project.folder / "results/tables" / f"{name}.csv")
         for name in ("text", "perplexity", "audit", "recordings")
@@ -407,7 +407,7 @@ def test_experiment_on_masks_alone(empty: Project, tmp_path: Path) -> None:
         chosen = [generator.choice(layers * 10240, size, replace=False) for size in sizes]
         mask = [[torch.from_numpy(row[row // 10240 == layer] % 10240) for layer in range(layers)] for row in chosen]
         torch.save(mask, tmp_path / f"{name}.neuron.pth")
-    empty.run(config=config)
+    empty.run(*READ_PAGE, config=config)
     table = pd.read_csv(empty.folder / "results/tables/replication.csv")
     own = table[(table["quantity"] == "neurons") & table["ours"].notna()]
     assert len(own) == 12
