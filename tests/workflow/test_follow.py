@@ -14,8 +14,6 @@ from workflow.conftest import TINY, Project, environment
 
 JOBS = {"follow": "jobs"}
 MODEL = "tiny-gpt2"
-TABLES = "results/tables/text.csv"
-"""Made together with all other tables. What is made of the same tables, the report, is made anew by one test."""
 MEASURING = ("measure_perplexity", "generate_text")
 
 
@@ -66,9 +64,9 @@ def test_deleted_files_are_made_anew(name: str, rule: str, project: Project, fin
     else:
         path.unlink()
     assert project.stale(config=JOBS)[rule] == 1
-    project.run(TABLES, config=JOBS)
+    project.run(config=JOBS)
     same(project, finished)
-    assert project.stale(TABLES, config=JOBS) == {}
+    assert project.stale(config=JOBS) == {}
 
 
 def test_a_single_file_can_be_asked_for(project: Project) -> None:
@@ -81,7 +79,7 @@ def test_a_single_file_can_be_asked_for(project: Project) -> None:
     assert project.stale(target, config=JOBS) == {"generate_text_none": 1}
     project.run(target, config=JOBS)
     assert path.read_bytes() == content
-    project.run(TABLES, config=JOBS)
+    project.run(config=JOBS)
 
 
 @pytest.mark.parametrize("delete", [True, False])
@@ -101,6 +99,6 @@ def test_damaged_files_are_made_anew(delete: bool, project: Project, finished: P
     command = f"snakemake --cores all --resources gpu=1 --force results/{MODEL}/perplexity/random.json"
     assert command in done.stdout.splitlines()
     project.run(*command.split()[1:], config=JOBS)
-    project.run(TABLES, config=JOBS)
+    project.run(config=JOBS)
     same(project, finished)
-    assert project.stale(TABLES, config=JOBS) == {}
+    assert project.stale(config=JOBS) == {}
