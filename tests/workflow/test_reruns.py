@@ -255,7 +255,7 @@ def test_interrupted_run_continues(tmp_path: Path) -> None:
     """Kill the run without mercy once a model is trained; the next run keeps the model and finishes."""
     project = copy_project(tmp_path / "langneurons")
     run = {**TINY["run"], "models": ["tiny-gpt2"], "perturbations": ["deactivate"]}
-    project.config = {**TINY, "run": run, "identification": {}}
+    project.config = {**TINY, "run": run, "identification": {"compare": []}}
     project.stale()  # writes the config file
     model = project.folder / "results" / "tiny-gpt2" / "model" / "model.safetensors"
     tokens = project.folder / "results" / "tiny-gpt2" / "tokens" / "en.train.safetensors"
