@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -110,4 +111,5 @@ def series(place: Place, rounds: list[Round]) -> Series:
 
 if __name__ == "__main__":
     heading = "What an edit costs when text is generated"
-    benchmark("generation", heading, __doc__, ["llama"], [hf_works, vllm_works], check, series)
+    rounds = attrgetter("generation_rounds")
+    benchmark("generation", heading, __doc__, ["llama"], [hf_works, vllm_works], check, series, rounds)

@@ -94,16 +94,36 @@ def test_only_what_is_above_zero_is_counted(dtype: torch.dtype) -> None:
     assert np.isinf(arrays["activation_sum"][0]).tolist() == [False] * 4 + [True, True, False, False]
 
 
+@pytest.mark.parametrize("sums", [True, False])
 @pytest.mark.parametrize("dtype", HALF)
-def test_an_activation_that_is_rounded_to_zero_is_not_counted(dtype: torch.dtype) -> None:
+def test_an_activation_that_is_rounded_to_zero_is_not_counted(dtype: torch.dtype, sums: bool) -> None:
     """The smallest number of a format, halved by the function: the model goes on with zero."""
     values = torch.full((3, 1), torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps, dtype=dtype)
     assert values[0] > 0
-    accumulator = Accumulator((1, 1), 1, gated=False)
+    accumulator = Accumulator((1, 1), 1, gated=False, sums=sums)
     accumulator.add_activation(0, values, "silu")
     accumulator.add_hidden(0, values)
     accumulator.end_batch(3)
     assert accumulator.arrays()["over_zero"].item() == (FUNCTIONS["silu"](values) > 0).sum() == 0
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_counts_alone_are_those_of_the_computed_activation(dtype: torch.dtype, function: str) -> None:
+    """Of every number of the formats of 16 bits; of the others, the smallest of both signs and a million at random."""
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    limits = torch.iinfo(integers)
+    if dtype.itemsize == 2:
+        bits = torch.arange(limits.min, limits.max + 1).to(integers)
+    else:
+        near = torch.arange(1000, dtype=integers)
+        anywhere = torch.randint(limits.min, limits.max, (1_000_000,), generator=torch.Generator().manual_seed(0))
+        bits = torch.cat([near, near + limits.min, anywhere.to(integers)])
+    values = bits.view(dtype)[None]
+    accumulator = Accumulator((1, len(bits)), 1, gated=True, sums=False)
+    accumulator.add_activation(0, values, function)
+    accumulator.end_batch(1)
+    np.testing.assert_array_equal(accumulator.arrays()["over_zero"][0], by_hand(values, function)[0])
 
 
 def test_without_sums_there_are_counts_alone() -> None:

@@ -239,14 +239,41 @@ def by_blocks(
     count = torch.zeros(values.shape[1], dtype=block.dtype, device=block.device)
     total = torch.zeros_like(count)
     for part in values.split(len(block)):
-        activation, room = FUNCTIONS[function](part), block[: len(part)]
+        room = block[: len(part)]
+        if not summed:
+            least = least_active(function, values.dtype, values.device)
+            count += torch.ge(part, least, out=room).sum(0)
+            continue
+        activation = FUNCTIONS[function](part)
         if activation.dtype != block.dtype:
             activation = room.copy_(activation)
-        if summed:
-            total += activation.sum(0)
+        total += activation.sum(0)
         if counted:
             count += torch.gt(activation, 0, out=room).sum(0)
     return count, total
+
+
+@cache
+def least_active(function: str, dtype: torch.dtype, device: torch.device) -> float:
+    """The least number whose activation is above zero, so that counts need no activation.
+
+    All functions here are above zero from some number on, and nowhere else: from the least number of the format, or
+    from a few times that, where the format rounds its activation to zero.
+    """
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+
+    def number(bits: int) -> torch.Tensor:
+        return torch.tensor([bits], dtype=integers, device=device).view(dtype)
+
+    # numbers above zero are in the order of their bits; of 1 all functions are
+    none, active = 0, int(torch.ones(1, dtype=dtype).view(integers))
+    while active - none > 1:
+        middle = (none + active) // 2
+        if FUNCTIONS[function](number(middle)) > 0:
+            active = middle
+        else:
+            none = middle
+    return number(active).item()
 
 
 @cache

@@ -83,6 +83,11 @@ class NeuronWorker(PlatformWorker):
     def _down(self, layer: int) -> Any:
         return self.ffn_blocks[layer].get_submodule(self.ffn_layout.down)
 
+    def _gate_up(self, layer: int) -> nn.Module | None:
+        """The projection of gate and up together; None in plain FFNs."""
+        path = self.ffn_layout.gate_up
+        return None if path is None else self.ffn_blocks[layer].get_submodule(path)
+
     def _shard(self) -> Shard:
         neurons = self._down(0).weight.shape[1]
         return Shard(get_tensor_model_parallel_rank(), get_tensor_model_parallel_world_size(), neurons)
@@ -122,8 +127,7 @@ class NeuronWorker(PlatformWorker):
         def product(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             see(gates.pop() if gates else None, inputs[0].flatten(0, -2))
 
-        if self.ffn_layout.gate_up is not None:
-            gate_up = self.ffn_blocks[layer].get_submodule(self.ffn_layout.gate_up)
+        if (gate_up := self._gate_up(layer)) is not None:
             self.watching.callback(gate_up.register_forward_hook(partial(_keep_output, gates)).remove)
         self.watching.callback(self._down(layer).register_forward_pre_hook(product, prepend=prepend).remove)
 
@@ -131,45 +135,56 @@ class NeuronWorker(PlatformWorker):
 
     def start_recording(self, sums: bool) -> None:
         """Count from now on, in the model's Python. For counts alone a forward pass ends at the last activation."""
-        shard, gated = self._shard(), self.ffn_layout.gate_up is not None
-        width = self._down(0).weight.shape[0]
-        self.accumulator = Accumulator((self.ffn_layers, shard.size), width, gated=gated, sums=sums)
+        neurons, width = self._shard().size, self._down(0).weight.shape[0]
+        self.accumulator = Accumulator((self.ffn_layers, neurons), width, gated=self.is_gated(), sums=sums)
         self.watching.enter_context(self._python())
-        for layer, block in enumerate(self.ffn_blocks):
-            self._watch(layer, partial(self._count, layer, sums), prepend=False)
-            if sums:
-                self.watching.callback(block.register_forward_hook(partial(self._hidden, layer)).remove)
         if not sums:
-            self.watching.enter_context(self._ended_at(self._down(self.ffn_layers - 1)))
+            self.watching.enter_context(self._ended_early())
+        for layer, block in enumerate(self.ffn_blocks):
+            if sums:
+                self._watch(layer, partial(self._add, layer), prepend=False)
+                self.watching.callback(block.register_forward_hook(partial(self._hidden, layer)).remove)
+            elif (gate_up := self._gate_up(layer)) is not None:
+                self.watching.callback(gate_up.register_forward_hook(partial(self._count_gated, layer)).remove)
+            else:
+                self._watch(layer, partial(self._count_plain, layer), prepend=False)
 
     @contextmanager
-    def _ended_at(self, last: Any) -> Iterator[None]:
-        """End forward passes before this module; the hidden state that vLLM expects after them is then all zero."""
-        model, width = self.get_model(), last.weight.shape[0]
-
-        def end(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            raise AllRecorded(inputs[0].new_zeros(inputs[0].shape[:-1].numel(), width))
+    def _ended_early(self) -> Iterator[None]:
+        """Take `AllRecorded` for the end of a forward pass; the hidden state that vLLM expects after it is all zero."""
+        model = self.get_model()
+        whole, weight = model.forward, self._down(0).weight
 
         def forward(*inputs: Any, **options: Any) -> torch.Tensor:
             try:
                 return whole(*inputs, **options)
             except AllRecorded as ended:
-                return ended.args[0]
+                return weight.new_zeros(ended.args[0], weight.shape[0])
 
-        whole, hook = model.forward, last.register_forward_pre_hook(end)
         model.forward = forward
         try:
             yield
         finally:
             del model.forward
-            hook.remove()
 
-    def _count(self, layer: int, sums: bool, gate_up: torch.Tensor | None, product: torch.Tensor) -> None:
+    def _add(self, layer: int, gate_up: torch.Tensor | None, product: torch.Tensor) -> None:
         if gate_up is None:
             self.accumulator.add_activation(layer, product)
         else:
-            gate = gate_up.flatten(0, -2).chunk(2, dim=-1)[0]
-            self.accumulator.add_activation(layer, gate, self.ffn_layout.function, product if sums else None)
+            self.accumulator.add_activation(layer, _gate(gate_up), self.ffn_layout.function, product)
+
+    def _count_plain(self, layer: int, gate_up: None, activation: torch.Tensor) -> None:
+        self.accumulator.add_activation(layer, activation)
+        self._end_after(layer, len(activation))
+
+    def _count_gated(self, layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
+        gate = _gate(_first(output))
+        self.accumulator.add_activation(layer, gate, self.ffn_layout.function)
+        self._end_after(layer, len(gate))
+
+    def _end_after(self, layer: int, rows: int) -> None:
+        if layer == self.ffn_layers - 1:
+            raise AllRecorded(rows)
 
     def _hidden(self, layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
         self.accumulator.add_hidden(layer, *(part.flatten(0, -2) for part in hidden_parts(output)))
@@ -205,8 +220,7 @@ class NeuronWorker(PlatformWorker):
     ) -> None:
         activation = product
         if gate_up is not None:
-            gate = gate_up.flatten(0, -2).chunk(2, dim=-1)[0]
-            activation = FUNCTIONS[self.ffn_layout.function](gate)
+            activation = FUNCTIONS[self.ffn_layout.function](_gate(gate_up))
         part = weights[:, rows[0] : rows[0] + len(activation)].to(activation.device)
         if part.shape[1] != len(activation):
             raise EngineError("vLLM read more tokens than it was sent")
@@ -235,7 +249,6 @@ class NeuronWorker(PlatformWorker):
 
     def edit_activation(self, edit: Edit) -> None:
         """Edit the activation of gated FFNs by hooks: the product of edited neurons is computed again."""
-        assert self.ffn_layout.gate_up is not None
         for layer, (neurons, keep, fill) in edit.items():
             mine, local = self._shard().split(neurons)
             down = self._down(layer)
@@ -247,7 +260,8 @@ class NeuronWorker(PlatformWorker):
                 torch.from_numpy(fill[mine]).to(down.weight),
                 gates,
             )
-            gate_up = self.ffn_blocks[layer].get_submodule(self.ffn_layout.gate_up)
+            gate_up = self._gate_up(layer)
+            assert gate_up is not None
             self.edits.callback(gate_up.register_forward_hook(partial(_keep_output, gates)).remove)
             self.edits.callback(down.register_forward_pre_hook(change).remove)
 
@@ -381,8 +395,18 @@ def _shifted(added: torch.Tensor, module: nn.Module, inputs: Any, output: Any) -
     return (output[0] + added, *output[1:]) if isinstance(output, tuple) else output + added
 
 
+def _first(output: Any) -> torch.Tensor:
+    """The output of a projection, which may have its bias apart."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _gate(gate_up: torch.Tensor) -> torch.Tensor:
+    """Gates `[token, neuron]` of gate and up together."""
+    return gate_up.flatten(0, -2).chunk(2, dim=-1)[0]
+
+
 def _keep_output(store: list[torch.Tensor], module: nn.Module, inputs: Any, output: Any) -> None:
-    store.append(output[0] if isinstance(output, tuple) else output)
+    store.append(_first(output))
 
 
 def _keep_hidden(layer: int, store: dict[int, torch.Tensor], module: nn.Module, inputs: Any, output: Any) -> None:
