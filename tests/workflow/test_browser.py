@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from unit import test_comparison as comparison_cases
+from unit.comparison_cases import page_of, run_of
 from unit.report_cases import hostile_page
 from workflow.conftest import Project
 
@@ -149,7 +149,7 @@ def test_tables_are_sorted_by_any_column(browser: webdriver.Chrome, report: Path
 def test_the_tables_of_a_comparison_are_sorted_and_filtered(browser: webdriver.Chrome, tmp_path: Path) -> None:
     """By the same script, which finds neither examples nor data there."""
     page = tmp_path / "comparison.html"
-    page.write_text(comparison_cases.page_of(comparison_cases.run_of(), comparison_cases.run_of("b", 1.9))[1])
+    page.write_text(page_of(run_of(), run_of("b", 1.9))[1])
     open_page(browser, page)
     table = browser.execute_script(TABLE, "Numbers by table and verdict")
     rows = browser.execute_script(ROWS, table)
