@@ -95,6 +95,27 @@ def test_only_what_is_above_zero_is_counted(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("sums", [True, False])
+@pytest.mark.parametrize("tokens", [1, 2, 7, 300])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_share_the_rows(threads: int, tokens: int, sums: bool) -> None:
+    """Also rows that do not go round, and fewer rows than threads."""
+    gate, _ = halves(tokens, 203, torch.float32)
+    accumulator = Accumulator((1, 203), 1, gated=False, sums=sums)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        accumulator.add_activation(0, gate, "silu")
+    finally:
+        torch.set_num_threads(before)
+    accumulator.add_hidden(0, gate[:, :1])
+    accumulator.end_batch(tokens)
+    arrays, (count, total, scale) = accumulator.arrays(), by_hand(gate, "silu")
+    np.testing.assert_array_equal(arrays["over_zero"][0], count)
+    if sums:
+        assert_close(arrays["activation_sum"][0], total, scale)
+
+
+@pytest.mark.parametrize("sums", [True, False])
 @pytest.mark.parametrize("dtype", HALF)
 def test_an_activation_that_is_rounded_to_zero_is_not_counted(dtype: torch.dtype, sums: bool) -> None:
     """The smallest number of a format, halved by the function: the model goes on with zero."""

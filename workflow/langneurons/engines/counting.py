@@ -25,7 +25,7 @@ FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 EXACT_ROWS = 2**20
 """Rows that are added up in float32, which holds every integer up to 2**24, before they go into int64 and float64."""
-CPU_BLOCK = 2**17
+CPU_BLOCK = 2**18
 """Numbers per thread that stay in a processor's cache while they are summed and counted."""
 DEVICE_BLOCK = 2**24
 """Numbers that are counted at a time on other devices, where Triton is missing."""
@@ -191,11 +191,13 @@ class TorchAdd:
     """Counts and sums by torch alone, block by block of rows, so that what is summed and compared stays in the cache.
 
     Comparisons are written as numbers: summing them in a floating-point format is faster than summing truth values.
+    On a CPU each thread has rows of its own: summing a matrix, it would have columns, half of them written by another
+    thread just before, which takes cores that share no cache twice as long.
     """
 
     def __init__(self) -> None:
-        self.blocks: dict[tuple[torch.device, torch.dtype, int], torch.Tensor] = {}
-        """Memory for a block of rows, `[row, neuron]`, which serves all layers in turn."""
+        self.blocks: dict[tuple[torch.device, torch.dtype, int, int], torch.Tensor] = {}
+        """Memory for a block, `[thread, row, neuron]`, which serves all layers in turn."""
 
     def __call__(
         self,
@@ -224,33 +226,43 @@ class TorchAdd:
 
     def _block(self, values: torch.Tensor) -> torch.Tensor:
         device, dtype, neurons = values.device, torch.promote_types(values.dtype, torch.float32), values.shape[1]
-        if (device, dtype, neurons) not in self.blocks:
-            size = CPU_BLOCK * torch.get_num_threads() if device.type == "cpu" else DEVICE_BLOCK
+        threads, size = (torch.get_num_threads(), CPU_BLOCK) if device.type == "cpu" else (1, DEVICE_BLOCK)
+        key = device, dtype, threads, neurons
+        if key not in self.blocks:
             with torch.inference_mode(False):  # as in `_place`
-                block = torch.empty(max(size // neurons, 1), neurons, dtype=dtype, device=device)
-            self.blocks[device, dtype, neurons] = block
-        return self.blocks[device, dtype, neurons]
+                self.blocks[key] = torch.empty(threads, max(size // neurons, 1), neurons, dtype=dtype, device=device)
+        return self.blocks[key]
 
 
 def by_blocks(
     values: torch.Tensor, function: str, block: torch.Tensor, counted: bool, summed: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Counts and sums over rows, `[neuron]` each, in the format of the block; zero where not asked for."""
-    count = torch.zeros(values.shape[1], dtype=block.dtype, device=block.device)
+    threads, rows, neurons = block.shape
+    count = torch.zeros(threads, neurons, dtype=block.dtype, device=block.device)
     total = torch.zeros_like(count)
-    for part in values.split(len(block)):
-        room = block[: len(part)]
+    for part in _parts(values, threads, rows):
+        room, counts, totals = block[: len(part), : part.shape[1]], count[: len(part)], total[: len(part)]
         if not summed:
             least = least_active(function, values.dtype, values.device)
-            count += torch.ge(part, least, out=room).sum(0)
+            counts += torch.ge(part, least, out=room).sum(1)
             continue
         activation = FUNCTIONS[function](part)
         if activation.dtype != block.dtype:
             activation = room.copy_(activation)
-        total += activation.sum(0)
+        totals += activation.sum(1)
         if counted:
-            count += torch.gt(activation, 0, out=room).sum(0)
-    return count, total
+            counts += torch.gt(activation, 0, out=room).sum(1)
+    return count.sum(0), total.sum(0)
+
+
+def _parts(values: torch.Tensor, threads: int, rows: int) -> Iterator[torch.Tensor]:
+    """Blocks of rows, `[thread, row, neuron]`; the last has the rows that threads cannot share equally."""
+    even = len(values) - len(values) % threads
+    if even:
+        yield from values[:even].unflatten(0, (threads, -1)).split(rows, dim=1)
+    if even < len(values):
+        yield values[even:].unsqueeze(1)
 
 
 @cache
