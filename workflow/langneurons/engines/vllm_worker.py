@@ -134,7 +134,8 @@ class NeuronWorker(PlatformWorker):
     # -- recording ----------------------------------------------------------------------------------------------------
 
     def start_recording(self, sums: bool) -> None:
-        """Count from now on, in the model's Python. For counts alone a forward pass ends at the last activation."""
+        """Count from now on, in the model's Python. For counts alone a forward pass ends at the last activation, or
+        at its gate."""
         neurons, width = self._shard().size, self._down(0).weight.shape[0]
         self.accumulator = Accumulator((self.ffn_layers, neurons), width, gated=self.is_gated(), sums=sums)
         self.watching.enter_context(self._python())
@@ -153,13 +154,13 @@ class NeuronWorker(PlatformWorker):
     def _ended_early(self) -> Iterator[None]:
         """Take `AllRecorded` for the end of a forward pass; the hidden state that vLLM expects after it is all zero."""
         model = self.get_model()
-        whole, weight = model.forward, self._down(0).weight
+        whole = model.forward
 
         def forward(*inputs: Any, **options: Any) -> torch.Tensor:
             try:
                 return whole(*inputs, **options)
             except AllRecorded as ended:
-                return weight.new_zeros(ended.args[0], weight.shape[0])
+                return ended.args[0]
 
         model.forward = forward
         try:
@@ -175,16 +176,16 @@ class NeuronWorker(PlatformWorker):
 
     def _count_plain(self, layer: int, gate_up: None, activation: torch.Tensor) -> None:
         self.accumulator.add_activation(layer, activation)
-        self._end_after(layer, len(activation))
+        self._end_after(layer, activation)
 
     def _count_gated(self, layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
         gate = _gate(_first(output))
         self.accumulator.add_activation(layer, gate, self.ffn_layout.function)
-        self._end_after(layer, len(gate))
+        self._end_after(layer, gate)
 
-    def _end_after(self, layer: int, rows: int) -> None:
+    def _end_after(self, layer: int, counted: torch.Tensor) -> None:
         if layer == self.ffn_layers - 1:
-            raise AllRecorded(rows)
+            raise AllRecorded(counted.new_zeros(len(counted), self._down(layer).weight.shape[0]))
 
     def _hidden(self, layer: int, module: nn.Module, inputs: Any, output: Any) -> None:
         self.accumulator.add_hidden(layer, *(part.flatten(0, -2) for part in hidden_parts(output)))
