@@ -137,6 +137,7 @@ ENGINE_CODE = code(
     "interventions.py",
     "models/layouts.py",
     "models/loading.py",
+    "models/tokenizer.py",
     "neurons/counting.py",
     "neurons/sentences.py",
     "neurons/sharding.py",

@@ -24,7 +24,8 @@ from hub_server import COMMIT, Hub, Repository, running
 from langneurons import artifacts
 from langneurons.engines import load_engine
 from langneurons.models.hub import resolve
-from langneurons.models.loading import ModelError, load_model, load_tokenizer
+from langneurons.models.loading import ModelError, load_model
+from langneurons.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 MODEL = "tiny/llama"

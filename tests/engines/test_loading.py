@@ -23,7 +23,8 @@ from langneurons.engines.base import EngineError, Sampling
 from langneurons.engines.hf import HfEngine
 from langneurons.errors import UserError
 from langneurons.models.layouts import LAYOUTS, UnknownArchitectureError, layout_of
-from langneurons.models.loading import ModelError, load_model, load_tokenizer
+from langneurons.models.loading import ModelError, load_model
+from langneurons.models.tokenizer import load_tokenizer
 
 WINDOWS = np.random.default_rng(0).integers(0, VOCABULARY, (2, 16)).astype(np.uint32)
 

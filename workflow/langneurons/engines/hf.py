@@ -23,7 +23,8 @@ from langneurons.engines.proof import Capture, compare_with_expectation
 from langneurons.engines.recording import Recorder, SentenceRecorder
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import Layout, layout_of
-from langneurons.models.loading import load_model, load_tokenizer
+from langneurons.models.loading import load_model
+from langneurons.models.tokenizer import load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans
 
@@ -329,20 +330,30 @@ class RepetitionPenalty(transformers.LogitsProcessor):
 
 
 class StopStrings(transformers.StoppingCriteria):
-    """Ends a row once its generated text holds a stop string; that of transformers also looks into the prompt."""
+    """Ends a row once its generated text holds a stop string; that of transformers also looks into the prompt.
+
+    It looks every few steps, since decoding takes longer than a step of a small model; `completion` cuts what was
+    generated in between.
+    """
+
+    STEPS = 8
 
     def __init__(self, stop: tuple[str, ...], prompt_length: int, decode: Callable[[Sequence[int]], str]) -> None:
         self.stop, self.prompt_length, self.decode = stop, prompt_length, decode
-        # A token is at least one byte; some more, for tokens without text.
-        self.tail = max((len(string.encode()) for string in stop), default=0) + 8
+        # A token is at least one byte; some more, for tokens without text and for those that came in between.
+        self.tail = max((len(string.encode()) for string in stop), default=0) + 8 + self.STEPS
+        self.done: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **options: Any) -> torch.Tensor:
         """Which rows are done, bool `[row]`."""
-        done = [False] * len(input_ids)
-        if self.stop:
-            tails = input_ids[:, self.prompt_length :][:, -self.tail :].tolist()
-            done = [any(string in text for string in self.stop) for text in map(self.decode, tails)]
-        return torch.tensor(done, device=input_ids.device)
+        if self.done is None:
+            self.done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        if self.stop and (input_ids.shape[1] - self.prompt_length) % self.STEPS == 0:
+            going_on = (~self.done).nonzero().flatten()
+            tails = input_ids[going_on, self.prompt_length :][:, -self.tail :].tolist()
+            found = [any(string in text for string in self.stop) for text in map(self.decode, tails)]
+            self.done[going_on] = torch.tensor(found, dtype=torch.bool, device=input_ids.device)
+        return self.done
 
 
 def down_weight(module: nn.Module) -> torch.Tensor:

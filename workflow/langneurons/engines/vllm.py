@@ -28,7 +28,8 @@ from langneurons.engines.proof import FeedForward, compare_with_expectation
 from langneurons.engines.shards import gather
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import supported_architecture, vllm_layout_of
-from langneurons.models.loading import check_model, load_tokenizer
+from langneurons.models.loading import check_model
+from langneurons.models.tokenizer import load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans, as_float16
 from langneurons.neurons.sharding import TOGETHER

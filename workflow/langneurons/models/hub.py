@@ -102,6 +102,18 @@ def resolve(model: str, revision: str | None = None) -> str:
     return folder
 
 
+def unloadable(model: str, error: Exception) -> ModelError:
+    """What to say of a model, or its tokenizer, whose files a loader could not use."""
+    reason = " ".join(str(error).split())[:300]
+    remedy = (
+        "Check the files in the folder."
+        if Path(model).exists()
+        else f"Delete its files in the hub's cache {constants.HF_HUB_CACHE} and download them again: "
+        "snakemake --force results/<model>/download.json"
+    )
+    return ModelError(f"the model '{model}' cannot be loaded: {reason} {remedy}")
+
+
 def _fetched_quietly(model: str, commit: str, names: list[str]) -> Path:
     """Fetch small files; the folder that they are in."""
     with disable_progress_bars():

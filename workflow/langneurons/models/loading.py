@@ -1,15 +1,13 @@
-"""Loading models and tokenizers, with messages that say what to do."""
+"""Loading models, with messages that say what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import constants
 from safetensors import SafetensorError
 
 from langneurons.models.devices import (
@@ -21,26 +19,11 @@ from langneurons.models.devices import (
     parameter_count,
 )
 from langneurons.models.folders import ModelError
-from langneurons.models.hub import resolve
+from langneurons.models.hub import resolve, unloadable
 from langneurons.models.layouts import UnknownArchitectureError, layout_of, supported_architecture
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-
-
-def load_tokenizer(model: str, revision: str | None = None) -> Any:
-    """Load the tokenizer of a folder or hub id, padding on the left.
-
-    Raises:
-        ModelError: no such folder, no tokenizer in it, or a hub id that was not downloaded.
-    """
-    folder = resolve(model, revision)
-    with _explained(model):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
-    if tokenizer.pad_token_id is None:
-        # Padding is masked everywhere, so any token will do.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    return tokenizer
 
 
 def load_model(model: str, revision: str | None, dtype: str, gpus: int, attention: str | None = None) -> Any:
@@ -174,11 +157,4 @@ def _explained(model: str) -> Iterator[None]:
                 f"the model '{model}' ran out of memory while it was loaded. Use a narrower number format ('dtype'), "
                 "more GPUs ('gpus') or a machine with more memory."
             ) from None
-        reason = " ".join(str(error).split())[:300]
-        remedy = (
-            "Check the files in the folder."
-            if Path(model).exists()
-            else f"Delete its files in the hub's cache {constants.HF_HUB_CACHE} and download them again: "
-            "snakemake --force results/<model>/download.json"
-        )
-        raise ModelError(f"the model '{model}' cannot be loaded: {reason} {remedy}") from None
+        raise unloadable(model, error) from None
