@@ -17,6 +17,8 @@ import torch
 import transformers
 from torch import nn
 
+from engines.rounding import Computed
+
 VOCABULARY, WIDTH, NEURONS, LAYERS, HEADS, CONTEXT = 200, 32, 80, 3, 4, 128
 SEED = 7
 
@@ -94,25 +96,26 @@ class Family:
         found = model.state_dict().get(f"{self.layer.format(layer)}.{name}.bias")
         return 0.0 if found is None else found.double()
 
-    def _project(self, model: Any, layer: int, name: str, vector: torch.Tensor) -> torch.Tensor:
-        return vector @ self.weight(model, layer, name).T + self.bias(model, layer, name)
+    def _project(self, model: Any, layer: int, name: str, vector: Computed) -> Computed:
+        return vector.projected(self.weight(model, layer, name), self.bias(model, layer, name))
 
-    def before_activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> torch.Tensor:
-        """The argument of the activation function, float64 [token, neuron]."""
-        return self._project(model, layer, self.into, ffn_input.double())[:, : neurons_of(self)]
+    def before_activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> Computed:
+        """The argument of the activation function, [token, neuron]."""
+        return self._project(model, layer, self.into, Computed.given(ffn_input)).part(slice(neurons_of(self)))
 
-    def activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> torch.Tensor:
-        """The output of the activation function, float64 [token, neuron]."""
-        return self.function(self.before_activation(model, layer, ffn_input))
+    def activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> Computed:
+        """The output of the activation function, [token, neuron]."""
+        return self.before_activation(model, layer, ffn_input).through(self.function)
 
-    def factor(self, model: Any, layer: int, ffn_input: torch.Tensor) -> torch.Tensor | float:
-        """What the activation is multiplied with: `up` in gated FFNs, else 1."""
+    def times_up(self, model: Any, layer: int, ffn_input: torch.Tensor, activation: Computed) -> Computed:
+        """What the down projection reads, [token, neuron]: in gated FFNs the product of the activation with `up`."""
         if self.up is None:
-            return 1.0
-        return self._project(model, layer, self.up, ffn_input.double())[:, -neurons_of(self) :]
+            return activation
+        up = self._project(model, layer, self.up, Computed.given(ffn_input)).part(slice(-neurons_of(self), None))
+        return activation.times(up)
 
-    def output(self, model: Any, layer: int, product: torch.Tensor) -> torch.Tensor:
-        """The output of the down projection, float64 [token, width]."""
+    def output(self, model: Any, layer: int, product: Computed) -> Computed:
+        """The output of the down projection, [token, width]."""
         return self._project(model, layer, self.down, product)
 
     @contextmanager
@@ -260,3 +263,6 @@ FAMILIES: dict[str, Family] = {
     "falcon-with-alibi": _falcon(alibi=True, bias=True, parallel_attn=False, multi_query=False),
     "falcon-new-decoder": _falcon(new_decoder_architecture=True, num_kv_heads=2),
 }
+KINDS = ["llama", "llama-with-biases", "phi3", "gpt2", "opt-norm-after", "falcon"]
+"""One family for each way of keeping an FFN: gated, gated with biases, gate and up in one matrix, transposed weights, a
+norm after the FFN, and attention beside it. What does not see the family itself is tested on these."""
