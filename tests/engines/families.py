@@ -17,30 +17,10 @@ import torch
 import transformers
 from torch import nn
 
-from engines.rounding import Computed
+from engines.rounding import Computed, gelu_exact, gelu_tanh, relu, silu
 
 VOCABULARY, WIDTH, NEURONS, LAYERS, HEADS, CONTEXT = 200, 32, 80, 3, 4, 128
 SEED = 7
-
-
-def silu(z: torch.Tensor) -> torch.Tensor:
-    """z times the logistic function of z."""
-    return z / (1 + torch.exp(-z))
-
-
-def gelu_tanh(z: torch.Tensor) -> torch.Tensor:
-    """The approximation of Hendrycks and Gimpel 2016 (gelu_new, gelu_pytorch_tanh, Bloom's own)."""
-    return 0.5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
-
-
-def gelu_exact(z: torch.Tensor) -> torch.Tensor:
-    """z times the normal distribution function of z."""
-    return 0.5 * z * (1 + torch.erf(z / math.sqrt(2)))
-
-
-def relu(z: torch.Tensor) -> torch.Tensor:
-    """The positive part of z."""
-    return torch.where(z > 0, z, torch.zeros_like(z))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ formula or a wrong weight changes. Nothing here uses `langneurons`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,9 +21,39 @@ SLOPE = 1.13
 """No activation function is steeper: silu 1.0999, both forms of gelu 1.1290, relu 1."""
 FUNCTION = 4 * EPSILON
 """Error of an activation, relative to its argument. Both forms of gelu are half the argument times 1 + t. In t, whose
-size is at most 1, are the rounding of its argument (at most 2.5 units), the error of the library's erf or tanh (3 units;
-the common formula with the constants of Abramowitz and Stegun has an error of 1.5e-7), and that of 1 + t (2 units), in
-the product two more; together less than 6 units. silu and relu have fewer."""
+size is at most 1, are the rounding of its argument (at most 2.5 units), the error of the library's erf or tanh (at most
+3 units: the formula of Abramowitz and Stegun has 1.5e-7), and that of 1 + t (2 units); half of that, and two units for
+the products, are less than 6. silu and relu have fewer."""
+
+
+def silu(z: torch.Tensor) -> torch.Tensor:
+    """z times the logistic function of z."""
+    return z / (1 + torch.exp(-z))
+
+
+def gelu_tanh(z: torch.Tensor) -> torch.Tensor:
+    """The approximation of Hendrycks and Gimpel 2016 (gelu_new, gelu_pytorch_tanh, Bloom's own)."""
+    return 0.5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+
+
+def gelu_exact(z: torch.Tensor) -> torch.Tensor:
+    """z times the normal distribution function of z."""
+    return 0.5 * z * (1 + torch.erf(z / math.sqrt(2)))
+
+
+def relu(z: torch.Tensor) -> torch.Tensor:
+    """The positive part of z."""
+    return torch.where(z > 0, z, torch.zeros_like(z))
+
+
+FORMULAS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "identity": lambda values: values,
+    "silu": silu,
+    "gelu": gelu_exact,
+    "gelu_tanh": gelu_tanh,
+    "relu": relu,
+}
+"""By the names that counting knows them by."""
 
 
 def summed(terms: int) -> float:
@@ -94,7 +125,9 @@ class Computed:
         return bool(((torch.as_tensor(found).double() - self.exact).abs() <= self.error).all())
 
 
-def rounded(function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def rounded(
+    function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The least and the largest that an activation may be in the format of its argument, in float64.
 
     It is computed in float32 (float64 for that) and then rounded to the format: near the middle between two neighbours
