@@ -12,8 +12,9 @@ from engines.families import FAMILIES, VOCABULARY
 from langneurons.engines.hf import HfEngine
 
 PROBE = np.random.default_rng(0).integers(0, VOCABULARY, (6, 24)).astype(np.uint32)
-EPSILON = torch.finfo(torch.float32).eps
 HALF = [torch.bfloat16, torch.float16]
+IN_HALF = ["llama", "gpt2"]
+"""Families whose edits are tested in these formats: a gated FFN and a plain one."""
 
 
 @cache

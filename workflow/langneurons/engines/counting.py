@@ -237,7 +237,10 @@ class TorchAdd:
 def by_blocks(
     values: torch.Tensor, function: str, block: torch.Tensor, counted: bool, summed: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Counts and sums over rows, `[neuron]` each, in the format of the block; zero where not asked for."""
+    """Counts and sums over rows, `[neuron]` each, in the format of the block; zero where not asked for.
+
+    Without sums no activation is computed: `least_active` says which numbers may then count otherwise.
+    """
     threads, rows, neurons = block.shape
     count = torch.zeros(threads, neurons, dtype=block.dtype, device=block.device)
     total = torch.zeros_like(count)
@@ -271,6 +274,11 @@ def least_active(function: str, dtype: torch.dtype, device: torch.device) -> flo
 
     All functions here are above zero from some number on, and nowhere else: from the least number of the format, or
     from a few times that, where the format rounds its activation to zero.
+
+    Counts are those of the computed activation wherever that is finite and at least twice the smallest normal number of
+    its format, and nothing counts that is not above zero. Two kinds of numbers may count otherwise, as libraries, and
+    the kernels of one library for a single number and for many, differ in them: those with a subnormal activation,
+    which some round to zero, and infinity, of which some return NaN.
     """
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
 
