@@ -12,6 +12,8 @@ import pytest
 from chaos.comparison import compared, differences
 from workflow.conftest import TINY, Project, environment
 
+pytestmark = pytest.mark.full
+
 JOBS = {"follow": "jobs"}
 MODEL = "tiny-gpt2"
 MEASURING = ("measure_perplexity", "generate_text")

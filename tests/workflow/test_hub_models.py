@@ -13,6 +13,8 @@ from langneurons import artifacts
 from workflow.conftest import Project, environment
 from workflow.test_mistakes import message_of
 
+pytestmark = pytest.mark.full
+
 CONFIG = {
     "run": {"models": ["remote"]},
     "models": {"remote": {"source": "hub", "id": "tiny/gpt2", "revision": "v1", "gpus": 0, "dtype": "float32"}},

@@ -22,6 +22,8 @@ from langneurons import artifacts
 from workflow.conftest import AGGREGATES, READ_PAGE, ROOT, Project, copy_project
 from workflow.test_mistakes import message_of
 
+pytestmark = pytest.mark.full
+
 REFERENCE = Path(os.environ.get("LANGNEURONS_REFERENCE", ROOT.parent / "shared" / "reference"))
 EXPERIMENTS = ROOT / "workflow" / "experiments"
 LANGUAGES = ["en", "de", "tr"]

@@ -11,6 +11,8 @@ import pytest
 from langneurons import artifacts
 from workflow.conftest import TINY, TINY_MODEL, Project
 
+pytestmark = pytest.mark.full
+
 MODELS, LANGUAGES = TINY["run"]["models"], TINY["run"]["languages"]
 RECORDINGS = [f"results/{model}/activations/{language}.safetensors" for model in MODELS for language in LANGUAGES]
 SMALL = {"models": {model: {"batch_size": 8} for model in MODELS}}

