@@ -74,14 +74,14 @@ class Project:
         shutil.copytree(self.folder, folder)
         return replace(self, folder=folder)
 
-    def snakemake(self, *arguments: str, config: dict | None = None, timeout: int = 3000) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
         """Run snakemake on the tiny experiment, with an overlay of the config."""
         files = [self.folder / "tiny.yaml"]
         files[0].write_text(yaml.safe_dump(self.config))
         if config is not None:
             files.append(self.folder / "overlay.yaml")
             files[1].write_text(yaml.safe_dump(config, allow_unicode=True))
-        return self.plain(*arguments, "--configfile", *map(str, files), timeout=timeout)
+        return self.plain(*arguments, "--configfile", *map(str, files))
 
     def plain(self, *arguments: str, timeout: int = 3000) -> subprocess.CompletedProcess:
         """Run snakemake with nothing but these arguments."""
