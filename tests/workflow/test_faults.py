@@ -59,9 +59,7 @@ if sys.orig_argv[1:2] == ["workflow/scripts/{script}.py"]:
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     """A copy of its own."""
-    folder = tmp_path / "langneurons"
-    shutil.copytree(finished.folder, folder)
-    return Project(folder)
+    return finished.copied(tmp_path / "langneurons")
 
 
 @pytest.fixture
@@ -89,6 +87,7 @@ def same(project: Project, finished: Project) -> None:
 # -- a job ends in the middle of writing ------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", TARGETS)
 def test_job_killed_while_it_writes(name: str, project: Project, finished: Project, shim: Callable[..., None]) -> None:
     target, script = TARGETS[name]
@@ -105,7 +104,8 @@ def test_job_killed_while_it_writes(name: str, project: Project, finished: Proje
     assert project.stale() == {}
 
 
-@pytest.mark.parametrize("name", ["safetensors", "parquet", "folder"])  # test_writing has each library
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["parquet", "folder"])  # test_writing has each library
 def test_disk_full_while_a_job_writes(
     name: str, project: Project, finished: Project, shim: Callable[..., None]
 ) -> None:
@@ -182,6 +182,7 @@ def send(session: int, number: signal.Signals) -> None:
         os.kill(process.number, number)
 
 
+@pytest.mark.full
 def test_snakemake_killed(project: Project, finished: Project) -> None:
     """It leaves its lock and its jobs; the documented steps end in the same results."""
     target, script = TARGETS["jsonl"]
@@ -204,6 +205,7 @@ def test_snakemake_killed(project: Project, finished: Project) -> None:
     assert project.stale() == {}
 
 
+@pytest.mark.full
 def test_two_runs_at_once(project: Project, finished: Project) -> None:
     """The second is refused clearly, and the first is not disturbed."""
     target, _ = TARGETS["jsonl"]
@@ -260,8 +262,8 @@ def flip_a_bit(path: Path) -> None:
     raise AssertionError(f"no bit of {path} matters")
 
 
-@pytest.mark.parametrize("delete", [True, False])
-@pytest.mark.parametrize("damage", ["truncated", "bit flipped"])
+@pytest.mark.full
+@pytest.mark.parametrize(("damage", "delete"), [("truncated", True), ("bit flipped", False)])
 def test_damaged_files_are_found_and_made_anew(damage: str, delete: bool, project: Project, finished: Project) -> None:
     intact = verify(project)
     assert (intact.returncode, intact.stderr) == (0, "")
@@ -283,6 +285,7 @@ def test_damaged_files_are_found_and_made_anew(damage: str, delete: bool, projec
     assert project.stale() == {}
 
 
+@pytest.mark.full
 def test_damaged_file_ends_its_job_with_its_name(project: Project, finished: Project) -> None:
     """Nobody checked: the job that reads it does."""
     damaged = project.folder / DAMAGED[1]
@@ -299,6 +302,7 @@ def test_damaged_file_ends_its_job_with_its_name(project: Project, finished: Pro
 # -- results of another version ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_results_of_other_formats_are_refused_and_made_anew(
     project: Project, finished: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +338,7 @@ def test_results_of_other_formats_are_refused_and_made_anew(
     assert project.stale() == {}
 
 
+@pytest.mark.full
 def test_only_real_runs_stamp(project: Project, finished: Project) -> None:
     """Dry runs and jobs do not; a folder without the stamp gets one, with the bytes of all others."""
     stamp = project.folder / "results" / "formats.json"
@@ -347,6 +352,7 @@ def test_only_real_runs_stamp(project: Project, finished: Project) -> None:
     same(project, finished)
 
 
+@pytest.mark.full
 def test_clean_removes_all_results(project: Project) -> None:
     (project.folder / MODEL / ".lape.json.elsewhere.4711.new.tmp").touch()
     subprocess.run(["make", "clean"], cwd=project.folder, check=True, capture_output=True)
