@@ -8,13 +8,14 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from cluster.conftest import MODEL, ClusterProject, configuration
+from cluster.conftest import ClusterProject, configuration
 from cluster.slurm import Job, Slurm
 from langneurons import cost
 from langneurons.validation import validate
+from quiet import MODEL
 from workflow.conftest import ROOT, Project
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
 ON_GPUS = ("record_shard", "measure_perplexity", "generate_text")
 """Rules that run the model, and their variants."""

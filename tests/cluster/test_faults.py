@@ -16,17 +16,17 @@ from cluster.conftest import RECORDING, ClusterProject, Running, without_recordi
 from cluster.slurm import Slurm, command, kill, wait_for
 from workflow.conftest import Project
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
 RULE = "record_activations"
 
 
 @pytest.fixture(scope="module")
 def hung(
-    cluster: Slurm, local: Project, tmp_path_factory: pytest.TempPathFactory
+    cluster: Slurm, local: Project, pretended: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[ClusterProject, Running]]:
     """A run whose job hangs, with a time limit of one minute for every attempt. Other tests go on meanwhile."""
-    project = without_recording(local, tmp_path_factory.mktemp("hung"), gpus=2)
+    project = without_recording(local, tmp_path_factory.mktemp("hung"), pretended, gpus=2)
     run = project.start(RECORDING, "--set-resources", f"{RULE}:runtime=attempt")
     project.freeze(cluster, RULE)
     yield project, run
