@@ -18,7 +18,7 @@ import yaml
 
 from cluster import slurm
 from cluster.slurm import Job, Slurm, wait_for
-from quiet import MODEL, SMALLEST, copied, run_once
+from quiet import MODEL, SMALLEST, complete, copied, run_once
 from workflow.conftest import Project, copy_project
 
 RECORDING = f"results/{MODEL}/activations/en.safetensors"
@@ -169,5 +169,5 @@ def distributed(tmp_path_factory: pytest.TempPathFactory, pretended: dict[str, s
         assert text.count(f"# {key}: {old}") == 1
         text = text.replace(f"# {key}: {old}", f"{key}: {new}")
     profile.write_text(text, encoding="utf-8")
-    project.run()
+    complete(project)
     return project
