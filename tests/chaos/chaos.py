@@ -37,21 +37,11 @@ if __name__ == "__main__":
 
 from chaos.comparison import compared, differences
 from chaos.processes import end_left_running, family, jobs, kill
-from workflow.conftest import TINY, Project, copy_project
+from quiet import SMALLEST, STEPS, fresh
+from workflow.conftest import Project, copy_project
 
-MODEL = "tiny-gpt2"
-SMALLEST = {
-    **TINY,
-    "run": {"models": [MODEL], "languages": ["en", "de"], "perturbations": ["deactivate"]},
-    "models": {MODEL: {**TINY["models"][MODEL], "training_tokens": 20_000}},
-    "identification": {"compare": []},
-    "perturbations": {},
-}
-"""One model, one perturbation, one method: every stage, as small as it gets."""
-
-STEPS = 22
-"""Jobs of a clean run, but for `all`."""
 KINDS = ("job", "main")
+UNCOMPARED = ("logs", "timings")
 LONGEST = 900
 """Seconds that a run may take between two kills."""
 
@@ -97,7 +87,7 @@ def plan(draw: random.Random, number: int | None) -> list[Kill]:
     number = number or draw.randint(3, 5)
     kinds = [*KINDS, *draw.choices(KINDS, k=number)][:number]
     draw.shuffle(kinds)
-    due = sorted(draw.randrange(STEPS - 1) for _ in kinds)
+    due = sorted(draw.sample(range(STEPS - 1), number))  # apart, so that many stages are hit
     return [
         Kill(kind, finished, draw.uniform(0, 4), draw.random() < 0.5) for kind, finished in zip(kinds, due, strict=True)
     ]
@@ -108,7 +98,7 @@ def started(project: Project) -> Iterator[subprocess.Popen]:
     """Snakemake, in a session of its own, by which its jobs are found after its death. Ended with the block."""
     with (project.folder / "chaos.log").open("a") as log:
         main = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml"],
+            [sys.executable, "-m", "snakemake", "--cores", "4", "--configfile", "tiny.yaml"],
             cwd=project.folder,
             env=project.environment,
             stdout=log,
@@ -122,11 +112,13 @@ def started(project: Project) -> Iterator[subprocess.Popen]:
         main.wait()
 
 
-def files(folder: Path, pattern: str) -> set[Path]:
-    """Files that are there now. Another look may be needed, since folders disappear meanwhile."""
+def files(project: Project, timings: bool = False) -> set[Path]:
+    """Timings or results that are there now. Another look may be needed, since folders disappear meanwhile."""
+    results = project.folder / "results"
+    folders = [results / "timings"] if timings else [path for path in results.iterdir() if path.name not in UNCOMPARED]
     while True:
         try:
-            return {path for path in (folder / "results").rglob(pattern) if path.is_file()}
+            return {path for folder in folders for path in folder.rglob("*") if path.is_file()}
         except FileNotFoundError:
             continue
 
@@ -139,15 +131,14 @@ def wait_for(moment: Kill, project: Project, main: subprocess.Popen) -> bool:
     while main.poll() is None:
         if time.monotonic() > deadline:
             raise ChaosError(f"the run hangs: see {project.folder / 'chaos.log'}")
-        if due is None and len(files(project.folder, "timings/**/*.tsv")) >= moment.finished and jobs(main.pid):
+        if due is None and len(files(project, timings=True)) >= moment.finished and jobs(main.pid):
             due = time.monotonic() + moment.delay
-            known = files(project.folder, f"{MODEL}/**/*") if moment.at_file else None
+            known = files(project) if moment.at_file else None
         elif due is not None and known is not None:
-            if files(project.folder, f"{MODEL}/**/*") - known:
+            if files(project) - known or time.monotonic() > due + 10:
                 return True
-            if time.monotonic() > due + 10:  # no job of this model writes any more
-                return True
-            continue  # at once: writing takes milliseconds
+            time.sleep(0.001)  # writing takes milliseconds
+            continue
         elif due is not None and time.monotonic() >= due:
             return True
         time.sleep(0.01)
@@ -176,6 +167,7 @@ def strike(moment: Kill, main: subprocess.Popen, draw: random.Random) -> str:
 
 def play(project: Project, moments: list[Kill], draw: random.Random) -> Round:
     """Run the experiment to its end, with these kills."""
+    (project.folder / "tiny.yaml").write_text(yaml.safe_dump(project.config))
     outcome = Round()
     began = time.monotonic()
     for moment in moments:
@@ -198,14 +190,6 @@ def play(project: Project, moments: list[Kill], draw: random.Random) -> Round:
     return outcome
 
 
-def fresh(sources: Path, folder: Path) -> Project:
-    """A copy of the sources, in which nothing has run, with the small experiment."""
-    shutil.copytree(sources, folder)
-    project = Project(folder, copy.deepcopy(SMALLEST))
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(project.config))
-    return project
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -214,20 +198,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run all rounds; the exit status."""
+def main(argv: list[str] | None = None, quiet: Project | None = None) -> int:
+    """Run all rounds; the exit status. A clean run that is there already need not be repeated."""
     args = parse_args(argv)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        began = time.monotonic()
-        sources = copy_project(Path(folder) / "sources").folder  # once: someone may be editing the project meanwhile
-        project = fresh(sources, Path(folder) / "clean")
-        play(project, [], random.Random())
-        clean = compared(project)
-        print(f"clean run: {len(clean)} files, {time.monotonic() - began:.0f} s", flush=True)
+        if quiet is None:
+            began = time.monotonic()
+            # Rounds copy it and not the project: someone may be editing that meanwhile.
+            quiet = Project(copy_project(Path(folder) / "clean").folder, copy.deepcopy(SMALLEST))
+            play(quiet, [], random.Random())
+            print(f"clean run: {time.monotonic() - began:.0f} s", flush=True)
+        clean = compared(quiet)
         for number in range(1, args.rounds + 1):
             draw = random.Random(f"{args.seed} {number}")
-            project = fresh(sources, Path(folder) / f"round-{number}")
+            project = fresh(quiet.folder, Path(folder) / f"round-{number}")
             try:
                 outcome = play(project, plan(draw, args.kills), draw)
             except ChaosError as error:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from chaos import chaos
-from chaos.chaos import KINDS, STEPS, Round, plan
+from chaos.chaos import KINDS, Round, plan
 from chaos.comparison import compared, differences
+from quiet import STEPS
 from workflow.conftest import Project
 
 
@@ -24,34 +25,40 @@ def test_plans_cover_the_run_and_both_kinds() -> None:
     assert {kill.at_file for kills in plans for kill in kills} == {True, False}
     assert plan(random.Random(7), 4) == plan(random.Random(7), 4) != plan(random.Random(8), 4)
     assert len(plan(random.Random(7), 1)) == 1
+    due = [kill.finished for kill in plan(random.Random(7), 12)]
+    assert len(set(due)) == 12
 
 
-def run(rounds: int, capsys: pytest.CaptureFixture[str]) -> None:
+def run(rounds: int, quiet: Project, capsys: pytest.CaptureFixture[str], kills: int | None = None) -> None:
     """All bytes are the same, and the kills landed inside the runs."""
-    status = chaos.main(["--rounds", str(rounds), "--seed", "1"])
+    options = ["--rounds", str(rounds), "--seed", "1", *(["--kills", str(kills)] if kills else [])]
+    status = chaos.main(options, quiet)
     output = capsys.readouterr().out
     print(output)  # what happened, for whoever reads the log
     assert status == 0, output
-    lines = re.findall(r"^round \d+: (\d) kills .*, (\d) missed, (\d) restarts, (\d+) differing", output, re.MULTILINE)
+    lines = re.findall(
+        r"^round \d+: (\d+) kills .*, (\d+) missed, (\d+) restarts, (\d+) differing", output, re.MULTILINE
+    )
     assert len(lines) == rounds, output
     assert [int(differing) for _, _, _, differing in lines] == [0] * rounds
-    kills = sum(int(made) for made, _, _, _ in lines)
-    assert kills >= 2.5 * rounds, output  # of at least 3 planned
+    made = sum(int(made) for made, _, _, _ in lines)
+    assert made >= (kills or 3) * 5 / 6 * rounds, output  # at least 3 are planned
     assert all(int(restarts) >= int(made) for made, _, restarts, _ in lines)
     counts = re.search(r"(\d+) jobs and (\d+) times Snakemake killed", output)
     assert counts is not None
-    assert min(map(int, counts.groups())) >= rounds // 2, output
-    assert sum(map(int, counts.groups())) == kills
+    assert min(map(int, counts.groups())) >= (kills or 3) * rounds // 6, output
+    assert sum(map(int, counts.groups())) == made
 
 
 @pytest.mark.system
-def test_three_rounds(capsys: pytest.CaptureFixture[str]) -> None:
-    run(3, capsys)
+def test_twelve_kills(quiet: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one run, each at another stage."""
+    run(1, quiet, capsys, kills=12)
 
 
 @pytest.mark.slow
-def test_twenty_rounds(capsys: pytest.CaptureFixture[str]) -> None:
-    run(20, capsys)
+def test_twenty_rounds(quiet: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    run(20, quiet, capsys)
 
 
 class Pretended(Project):
@@ -104,4 +111,4 @@ def test_exit_status(
     monkeypatch.setattr(chaos, "fresh", always(Pretended({}, tmp_path)))
     monkeypatch.setattr(chaos, "play", lambda *arguments: Round(kills=list(kills)))
     monkeypatch.setattr(chaos, "differences", always(differing))
-    assert chaos.main(["--rounds", "1"]) == status
+    assert chaos.main(["--rounds", "1"], Pretended({}, tmp_path)) == status

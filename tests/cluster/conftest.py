@@ -18,19 +18,16 @@ import yaml
 
 from cluster import slurm
 from cluster.slurm import Job, Slurm, wait_for
-from workflow.conftest import TINY, Project, copy_project
+from quiet import MODEL, SMALLEST, complete, copied, run_once
+from workflow.conftest import Project, copy_project
 
-MODEL = "tiny-gpt2"
 RECORDING = f"results/{MODEL}/activations/en.safetensors"
 
 
 def configuration() -> dict:
-    """One small model that claims a GPU. Batches of 8 windows, so that recording has enough to be cut."""
-    config = copy.deepcopy(TINY)
-    config["run"] = {"models": [MODEL], "languages": ["en", "de"], "perturbations": ["deactivate"]}
-    config["models"] = {MODEL: {**config["models"][MODEL], "gpus": 1, "threads": 2, "batch_size": 8}}
-    config["identification"] = {"compare": []}
-    del config["perturbations"]
+    """The smallest experiment, whose model claims a GPU: its results are those without."""
+    config = copy.deepcopy(SMALLEST)
+    config["models"][MODEL]["gpus"] = 1
     return config
 
 
@@ -39,9 +36,9 @@ class ClusterProject(Project):
     """A copy of the project that runs on the cluster, through its profile."""
 
     def command(self, *arguments: str) -> list[str]:
-        """Snakemake with the profile as it is. Only the status is asked for sooner: jobs here take seconds."""
-        quick = ["--slurm-init-seconds-before-status-checks", "2"]
-        return [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *quick, *arguments]
+        """Snakemake with the profile as it is. Only the status is asked for sooner."""
+        impatient = [sys.executable, "-P", "tests/cluster/impatient.py"]
+        return [*impatient, "--workflow-profile", "profiles/slurm", *arguments]
 
     def plain(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -136,25 +133,21 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory, pretended: dict[str, str]) -> Project:
+def local(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """The experiment, run on this machine with the default profile, undisturbed."""
-    project = copy_project(tmp_path_factory.mktemp("local") / "langneurons")
-    project.config, project.environment = configuration(), pretended
-    project.run()
-    return project
+    return run_once(tmp_path_factory, worker_id)
 
 
 @pytest.fixture
-def unrecorded(local: Project, tmp_path: Path, cluster: Slurm) -> ClusterProject:
+def unrecorded(local: Project, tmp_path: Path, pretended: dict[str, str], cluster: Slurm) -> ClusterProject:
     """A copy of the finished experiment without one recording. It goes on on the cluster; its model claims no GPU."""
-    return without_recording(local, tmp_path, gpus=0)
+    return without_recording(local, tmp_path, pretended, gpus=0)
 
 
-def without_recording(local: Project, folder: Path, gpus: int) -> ClusterProject:
+def without_recording(local: Project, folder: Path, environment: dict[str, str], gpus: int) -> ClusterProject:
     """Copy the finished experiment, and remove one recording."""
-    shutil.copytree(local.folder, folder / "langneurons")
-    (folder / "langneurons" / RECORDING).unlink()
-    project = ClusterProject(folder / "langneurons", configuration(), local.environment)
+    project = ClusterProject(copied(local, folder / "langneurons").folder, configuration(), environment)
+    (project.folder / RECORDING).unlink()
     project.config["models"][MODEL]["gpus"] = gpus
     return project
 
@@ -162,8 +155,8 @@ def without_recording(local: Project, folder: Path, gpus: int) -> ClusterProject
 @pytest.fixture(scope="session")
 def distributed(tmp_path_factory: pytest.TempPathFactory, pretended: dict[str, str], cluster: Slurm) -> ClusterProject:
     """The experiment on the cluster: account, GPUs and feature are named in the profile's block, recordings are cut."""
-    copied = copy_project(tmp_path_factory.mktemp("distributed") / "langneurons")
-    project = ClusterProject(copied.folder, configuration() | {"recording": {"shards": 2}}, pretended)
+    folder = copy_project(tmp_path_factory.mktemp("distributed") / "langneurons").folder
+    project = ClusterProject(folder, configuration() | {"recording": {"shards": 2}}, pretended)
     profile = project.folder / "profiles" / "slurm" / "config.yaml"
     text = profile.read_text(encoding="utf-8")
     for key, old, new in [
@@ -174,5 +167,5 @@ def distributed(tmp_path_factory: pytest.TempPathFactory, pretended: dict[str, s
         assert text.count(f"# {key}: {old}") == 1
         text = text.replace(f"# {key}: {old}", f"{key}: {new}")
     profile.write_text(text, encoding="utf-8")
-    project.run()
+    complete(project)
     return project

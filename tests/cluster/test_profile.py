@@ -65,6 +65,7 @@ def test_missing_slurm(project: Project) -> None:
     assert not list((project.folder / "results").glob("tiny*"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("gpus", "partition", "key"), [(0, "cpu", "slurm_partition"), (1, "graphics", "gpu_partition")]
 )
@@ -88,6 +89,7 @@ def test_partition_that_does_not_exist(project: Project, gpus: int, partition: s
     assert "Traceback" not in output
 
 
+@pytest.mark.full
 def test_slurm_that_does_not_answer(project: Project) -> None:
     with pretended(project, "echo 'Unable to contact slurm controller' >&2; exit 1"):
         message = message_of(project.mistake(*PROFILE))

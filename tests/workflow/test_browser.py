@@ -12,9 +12,10 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from quiet import run_once
 from unit.comparison_cases import page_of, run_of
 from unit.report_cases import hostile_page
-from workflow.conftest import Project
+from workflow.conftest import TINY
 
 pytestmark = pytest.mark.system
 
@@ -60,9 +61,15 @@ def browser() -> Iterator[webdriver.Chrome]:
     driver.quit()
 
 
-@pytest.fixture
-def report(finished: Project) -> Path:
-    return finished.folder / "results" / "report" / "report.html"
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The page of the undisturbed experiment after more perturbations, so that it has examples and tables to filter."""
+    project = run_once(tmp_path_factory, worker_id)
+    project.config["run"]["perturbations"] = TINY["run"]["perturbations"]
+    project.config["perturbations"] = TINY["perturbations"]
+    page = "results/report/report.html"
+    project.run(page)
+    return project.folder / page
 
 
 def open_page(browser: webdriver.Chrome, page: Path, width: int = 1280, dark: bool = False) -> None:

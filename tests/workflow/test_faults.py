@@ -129,34 +129,6 @@ def test_disk_full_while_a_job_writes(
     assert project.stale() == {}
 
 
-@pytest.mark.system
-def test_disk_full(project: Project, finished: Project, tmp_path: Path) -> None:
-    """A real file system without space for the recording; space is freed; the run continues. Mounting needs root."""
-    results = project.folder / "results"
-    kept = tmp_path / "kept"
-    results.rename(kept)
-    results.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(results)], check=True)
-    try:
-        shutil.copytree(kept, results, dirs_exist_ok=True)
-        target = results / "tiny-gpt2" / "activations" / "en.safetensors"
-        target.unlink()
-        filler = results / "logs" / "filler"
-        filler.write_bytes(bytes(shutil.disk_usage(results).free))
-        output = project.mistake(str(target.relative_to(project.folder)))
-        path = target.relative_to(project.folder)
-        assert f"error: {path}: cannot be written (No space left on device). Free space on that disk" in output
-        assert "Traceback" not in output
-        assert leftovers(project) == []
-        assert not target.exists()
-        filler.unlink()
-        project.run(str(path))
-        same(project, finished)
-        assert project.stale() == {}
-    finally:
-        subprocess.run(["umount", str(results)], check=True)
-
-
 # -- Snakemake ends ---------------------------------------------------------------------------------------------------
 
 
