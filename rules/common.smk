@@ -14,7 +14,9 @@ from snakemake.iocontainers import Wildcards
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'workflow'))}; ")
+# Snakemake formats the prefix as well: braces in the clone's path would be read as variables.
+LIBRARY = shlex.quote(str(ROOT / "workflow")).replace("{", "{{").replace("}", "}}")
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={LIBRARY}; ")
 
 from langneurons import config as experiment
 from langneurons import formats, measured, variants
