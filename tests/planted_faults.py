@@ -33,8 +33,11 @@ ROOT = Path(__file__).parents[1]
 CATALOGUE = Path(__file__).with_suffix(".yaml")
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 """How pytest sums up what failed."""
+NO_END = "no end"
 NOTHING_RAN = 5
 """Exit code of pytest where no test was selected."""
+OWN_TEST = "test_planted_faults.py"
+"""Not copied: it would notice every fault, by its text."""
 HEADER = "| # | fault | area | what | noticed | by | seconds |\n|---|---|---|---|---|---|---|\n"
 
 
@@ -54,6 +57,7 @@ class Fault:
     old: str
     new: str
     tests: list[str]
+    """Paths, each with options of pytest behind it where only a part is meant."""
     wider: list[str]
     """Tests of the area."""
 
@@ -97,7 +101,7 @@ def copied(project: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         copy = Path(folder) / "project"
         for name in filter(None, listed.split("\0")):
-            if (project / name).is_file():
+            if (project / name).is_file() and Path(name).name != OWN_TEST:
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(project / name, copy / name)
         shared = project.resolve().parent / "shared"
@@ -123,19 +127,14 @@ def write(path: Path, text: str) -> None:
 # -- tests -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What tests said."""
+def ask(project: Path, arguments: list[str], timeout: float) -> str | None:
+    """Run pytest on a copy until the first failure, and name the test that failed, if any did.
 
-    failed: str | None
-    """The first test that failed."""
-    output: str
-
-
-def ask(project: Path, arguments: list[str], options: list[str], timeout: float) -> Asked:
-    """Run pytest on a copy until the first failure."""
+    Raises:
+        RuntimeError: pytest could not run them.
+    """
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider"]
-    command += [f"--basetemp={project.parent / 'tests'}", *options, *arguments]
+    command += [f"--basetemp={project.parent / 'tests'}", *arguments]
     process = subprocess.Popen(
         command, cwd=project, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -143,39 +142,45 @@ def ask(project: Path, arguments: list[str], options: list[str], timeout: float)
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        return Asked(f"no end within {timeout:g} s", output)
-    found = FAILED.search(output)
+        process.communicate()
+        return f"{NO_END} within {timeout:g} s"
+    if process.returncode == NOTHING_RAN:
+        print(f"  no test was selected by: {shlex.join(arguments)}", flush=True)
     if process.returncode in (0, NOTHING_RAN):
-        return Asked(None, output)
-    if found is None or process.returncode != 1:
-        broken = FAILED.search(output)
-        if broken is not None:  # such as a module that cannot be imported
-            return Asked(broken[1], output)
+        return None
+    found = FAILED.search(output)  # also a module that cannot be imported
+    if found is None:
         raise RuntimeError(f"pytest ended with {process.returncode}:\n{output[-3000:]}")
-    return Asked(found[1], output)
+    return found[1]
 
 
-def there(project: Path, paths: list[str]) -> list[str]:
-    """The tests among these that a checkout has."""
-    return [path for path in paths if (project / path.partition("::")[0]).exists()]
+def there(project: Path, tests: list[str]) -> list[str]:
+    """Arguments of pytest for the tests among these that a checkout has."""
+    return [
+        argument
+        for test in tests
+        if (project / test.split()[0].partition("::")[0]).exists()
+        for argument in shlex.split(test)
+    ]
 
 
-def noticed(
-    fault: Fault, project: Path, rounds: list[list[str]], options: list[str], timeout: float, trust: bool
-) -> str | None:
+def noticed(fault: Fault, project: Path, arguments: argparse.Namespace) -> str | None:
     """The first test that fails with the fault and, unless that is trusted, passes without it; None without one."""
+    options = ["-m", arguments.marks] if arguments.marks else []
     path = project / fault.file
     right, wrong = path.read_text(encoding="utf-8"), fault.changed(project)
-    for arguments in rounds:
+    for tests in rounds_of(fault, project, arguments):
         write(path, wrong)
-        failed = ask(project, arguments, options, timeout).failed if arguments else None
+        failed = ask(project, [*options, *tests], arguments.timeout) if tests else None
         if failed is None:
             continue
         write(path, right)
-        again = None if trust or failed.startswith("no end") else ask(project, [failed], options, timeout)
-        if again is not None and again.failed:
-            raise RuntimeError(f"{failed} fails without the fault as well:\n{again.output[-3000:]}")
+        if (
+            not arguments.trust
+            and not failed.startswith(NO_END)
+            and ask(project, [*options, failed], arguments.timeout)
+        ):
+            raise RuntimeError(f"{failed} fails without the fault as well")
         return failed
     return None
 
@@ -187,8 +192,8 @@ def rounds_of(fault: Fault, project: Path, arguments: argparse.Namespace) -> lis
     if arguments.tests:
         return [shlex.split(arguments.tests)]
     own, wider = there(project, fault.tests), there(project, fault.wider)
-    for path in sorted({*fault.tests} - {*own}):
-        print(f"  {path} is not in {project.name}; the tests of '{fault.area}' are asked in its place", flush=True)
+    if not own:
+        print(f"  the tests of '{fault.name}' are not in {project}: those of the area are asked alone", flush=True)
     return [own, wider] if not arguments.narrow else [own]
 
 
@@ -209,16 +214,13 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len(faults)} faults fit {project}", flush=True)
     if arguments.check:
         return 0
-    options = ["-m", arguments.marks] if arguments.marks else []
     rows, missed = [], 0
     for done, fault in enumerate(faults, 1):
         print(f"[{done}/{len(faults)}] {fault.number} {fault.name}: {fault.what}", flush=True)
         start = time.monotonic()
         try:
             with copied(project) as copy:
-                by = noticed(
-                    fault, copy, rounds_of(fault, copy, arguments), options, arguments.timeout, arguments.trust
-                )
+                by = noticed(fault, copy, arguments)
             answer = "yes" if by else "no"
         except RuntimeError as error:
             print(error, file=sys.stderr)
