@@ -16,7 +16,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 # Snakemake formats the prefix as well: braces in the clone's path would be read as variables.
 LIBRARY = shlex.quote(str(ROOT / "workflow")).replace("{", "{{").replace("}", "}}")
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={LIBRARY}; ")
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={LIBRARY}; exec < /dev/null; ")  # no job may ask questions
 
 from langneurons import config as experiment
 from langneurons import formats, measured, variants

@@ -43,7 +43,9 @@ def test_tokens_trained_recorded_and_read(config: Mapping) -> None:
     models = config["run"]["models"]
     trained = sum(config["models"][model]["training_tokens"] for model in models)
     recorded = sum(sum(workload.recorded_tokens(config, model).values()) for model in models)
-    held_out = sum(sum(workload.whole_tokens(config, model, config["perplexity"]["split"]).values()) for model in models)
+    held_out = sum(
+        sum(workload.whole_tokens(config, model, config["perplexity"]["split"]).values()) for model in models
+    )
     read = held_out * len(variants.perturbations(config, variants.PERPLEXITY))
     assert 0 < trained <= 600_000
     assert 0 < recorded <= 340_000

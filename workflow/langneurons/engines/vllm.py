@@ -125,6 +125,7 @@ class VllmEngine:
             llm = _started(
                 LLM,
                 model=folder,
+                trust_remote_code=False,
                 dtype=dtype,
                 max_model_len=longest + 1,  # vLLM wants room for one more token than a window has
                 max_num_batched_tokens=max(batch_size * window or BATCHED, longest + 1),

@@ -15,6 +15,14 @@ class ModelError(UserError):
     """A model that cannot be used, with its name and the remedy."""
 
 
+def foreign_code(model: str, file: str) -> ModelError:
+    """What to say of a model, or its tokenizer, that is made by a program beside its weights."""
+    return ModelError(
+        f"the model '{model}' brings code of its own (the auto_map of its {file}), and code of others is never run "
+        "here. Use a copy that transformers reads by itself."
+    )
+
+
 def is_hub_id(model: str) -> bool:
     """Whether this names a repository of the hub: no such folder here, and it does not look like a path."""
     return not Path(model).exists() and not model.startswith(("/", ".", "~")) and model.count("/") <= 1

@@ -19,7 +19,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from tqdm.auto import tqdm
 
 from langneurons.errors import UserError
-from langneurons.models.folders import TOKENIZER_FILES, ModelError, check_folder, is_hub_id
+from langneurons.models.folders import TOKENIZER_FILES, ModelError, check_folder, foreign_code, is_hub_id
 from langneurons.models.layouts import supported_architecture
 
 Json = dict[str, Any]
@@ -104,6 +104,8 @@ def resolve(model: str, revision: str | None = None) -> str:
 
 def unloadable(model: str, error: Exception) -> ModelError:
     """What to say of a model, or its tokenizer, whose files a loader could not use."""
+    if "trust_remote_code" in str(error):  # what transformers would have one set; it names no file
+        return foreign_code(model, "config.json")
     reason = " ".join(str(error).split())[:300]
     remedy = (
         "Check the files in the folder."

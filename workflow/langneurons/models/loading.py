@@ -52,6 +52,7 @@ def load_model(model: str, revision: str | None, dtype: str, gpus: int, attentio
             dtype=getattr(torch, dtype),
             attn_implementation=attention or required,
             output_loading_info=True,
+            trust_remote_code=False,
             **_placement(gpus),
         )
         loaded, info = result
@@ -73,7 +74,7 @@ def check_model(model: str, revision: str | None, dtype: str, gpus: int) -> tupl
     folder = resolve(model, revision)
     check_gpus(model, gpus, dtype)
     with _explained(model):
-        config = transformers.AutoConfig.from_pretrained(folder)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     supported_architecture(config.architectures)
     _check_size(model, config, gpus, dtype)
     return folder, config

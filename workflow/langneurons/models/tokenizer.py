@@ -8,6 +8,7 @@ from typing import Any
 
 import transformers
 
+from langneurons.models.folders import ModelError, foreign_code
 from langneurons.models.hub import resolve, unloadable
 
 GENERIC_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -18,11 +19,15 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     """Load the tokenizer of a folder or hub id, padding on the left.
 
     Raises:
-        ModelError: no such folder, no tokenizer in it, or a hub id that was not downloaded.
+        ModelError: no such folder, no tokenizer in it, one that brings its own code, or a hub id that was not
+            downloaded.
     """
     folder = resolve(model, revision)
     try:
-        tokenizer = _class_of(Path(folder)).from_pretrained(folder, padding_side="left")
+        loader = _class_of(model, Path(folder))
+        tokenizer = loader.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+    except ModelError:
+        raise
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise unloadable(model, error) from None
     if tokenizer.pad_token_id is None:
@@ -31,12 +36,18 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
-def _class_of(folder: Path) -> Any:
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What a folder's tokenizer_config.json says; nothing where there is none."""
+    path = folder / "tokenizer_config.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def _class_of(model: str, folder: Path) -> Any:
     """What reads a folder's tokenizer: `AutoTokenizer`, or what that would choose, without the model classes that it
     imports."""
-    config = folder / "tokenizer_config.json"
-    if (folder / "tokenizer.json").is_file() and config.is_file():
-        named = json.loads(config.read_text(encoding="utf-8"))
-        if named.get("tokenizer_class") in GENERIC_CLASSES and "auto_map" not in named:
-            return transformers.PreTrainedTokenizerFast
-    return transformers.AutoTokenizer
+    settings = settings_of(folder)
+    if "auto_map" in settings:  # also where transformers has a class: it need not make the same tokens
+        raise foreign_code(model, "tokenizer_config.json")
+    generic = settings.get("tokenizer_class") in GENERIC_CLASSES and (folder / "tokenizer.json").is_file()
+    return transformers.PreTrainedTokenizerFast if generic else transformers.AutoTokenizer
