@@ -17,10 +17,10 @@ from engines.rounding import FORMULAS, UNIT, rounded
 pytest.importorskip("triton", reason="Triton is not installed (make setup-vllm-cpu)")
 
 ROOT = Path(__file__).parents[2]
-CHUNK_TOKENS, ROWS, COLUMNS = 16, 4, 8
-SIZES = [(7, 5), (16, 8), (70, 17)]
-"""Tokens and neurons: less than a block, one, and several of both with cut ones at the edge, whose chunks are more than
-the rows that are added up at a time."""
+CHUNK_TOKENS, ROWS, COLUMNS = 8, 4, 8
+SIZES = [(7, 5), (37, 9)]
+"""Tokens and neurons: less than a block, and several of both with cut ones at the edge; more chunks than are added up
+at a time."""
 
 
 def interpreted(code: str) -> str:
@@ -80,6 +80,7 @@ def test_kernel_equals_torch() -> None:
     )
 
 
+@pytest.mark.full
 def test_the_blocks_of_gpus() -> None:
     """As they are there: two chunks of tokens and two blocks of neurons, both cut. Chunks are added to a total that
     neither float32 nor int32 could hold."""

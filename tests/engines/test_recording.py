@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from engines.common import HALF, IN_HALF, PROBE, engine_of, hooks_of, logits
+from engines.common import HALF, IN_HALF, IN_OTHER_BATCHES, PROBE, engine_of, hooks_of, logits
 from engines.families import FAMILIES, LAYERS, WIDTH, Family, neurons_of
 from engines.rounding import Computed
 from langneurons import artifacts
@@ -79,11 +79,6 @@ def test_hidden_sums_are_those_of_the_layers_outputs(name: str, dtype: torch.dty
         assert layer == 0 or np.abs(counts.hidden_sum[layer] - counts.hidden_sum[layer - 1]).max() > 1
 
 
-STEPS = 2.5 / SUM_STEPS
-"""What sums of float64 may differ by in other batches: at most five of them are rounded to multiples of 1/SUM_STEPS.
-Their own rounding, 2**-53, is nothing beside it, even ten thousandfold after three layers."""
-
-
 def test_hidden_sums_are_those_of_transformers_own_hidden_states(name: str) -> None:
     """`hidden_states[i + 1]` is what layer i returned; the last of them may be after the final norm, so it is left to
     the test above. In float64: this is another forward pass, with six windows instead of four and two."""
@@ -97,12 +92,12 @@ def test_hidden_sums_are_those_of_transformers_own_hidden_states(name: str) -> N
     assert len(states) == LAYERS + 1
     for layer in range(LAYERS - 1):
         by_hand = states[layer + 1].flatten(0, 1).sum(0).numpy()
-        assert np.abs(counts.hidden_sum[layer] - by_hand).max() <= STEPS
+        assert np.abs(counts.hidden_sum[layer] - by_hand).max() <= IN_OTHER_BATCHES
     # They add up over batches.
     parts = [engine.record(PROBE[:1]), engine.record(PROBE[1:])]
     assert all(part.hidden_sum is not None for part in parts)
     difference = sum(part.hidden_sum for part in parts) - counts.hidden_sum  # type: ignore[misc, operator]
-    assert np.abs(difference).max() <= STEPS
+    assert np.abs(difference).max() <= IN_OTHER_BATCHES
     assert sum(part.tokens for part in parts) == counts.tokens == PROBE.size
 
 
