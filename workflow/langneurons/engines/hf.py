@@ -13,7 +13,7 @@ import transformers
 from torch import nn
 
 from langneurons.corpus.sentences import Sentence
-from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
+from langneurons.engines.base import NOT_FINITE, Completion, EffectProof, EngineError, Sampling, WindowLoss
 from langneurons.engines.batching import in_batches
 from langneurons.engines.completion import check_context, completion, end_tokens
 from langneurons.engines.counting import AllRecorded
@@ -227,7 +227,7 @@ class HfEngine:
         sums = self._in_batches(windows, range(len(windows)), score, "perplexity")
         nll_sum = np.concatenate(sums) if sums else np.zeros(0)
         if not np.isfinite(nll_sum).all():
-            raise EngineError("the model's log-likelihoods are NaN or infinite. Use a wider number format (dtype).")
+            raise EngineError(NOT_FINITE.format("log-likelihoods"))
         return WindowLoss(nll_sum, np.full(len(windows), windows.shape[1] - 1, dtype=np.int64))
 
     # -- generation ---------------------------------------------------------------------------------------------------
@@ -264,6 +264,7 @@ class HfEngine:
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
             options |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+        penalty = RepetitionPenalty(sampling.repetition_penalty, mask)
         output = self.model.generate(
             input_ids=encoded["input_ids"],
             attention_mask=mask,
@@ -274,11 +275,13 @@ class HfEngine:
                 bos_token_id=self.tokenizer.bos_token_id,
                 **options,
             ),
-            logits_processor=transformers.LogitsProcessorList([RepetitionPenalty(sampling.repetition_penalty, mask)]),
+            logits_processor=transformers.LogitsProcessorList([penalty]),
             stopping_criteria=transformers.StoppingCriteriaList(
                 [StopStrings(sampling.stop, mask.shape[1], self.decode)]
             ),
         )
+        if not penalty.finite:
+            raise EngineError(NOT_FINITE.format("scores of the next token"))
         answers = output[:, mask.shape[1] :].tolist()
         return [completion(ids, self.end_tokens, sampling.stop, self.decode) for ids in answers]
 
@@ -317,8 +320,11 @@ class RepetitionPenalty(transformers.LogitsProcessor):
     def __init__(self, penalty: float, prompt_mask: torch.Tensor) -> None:
         self.penalty = penalty
         self.prompt_mask = prompt_mask.bool()
+        self.finite = torch.ones((), dtype=torch.bool, device=prompt_mask.device)
+        """Whether the highest score was a number at every step: of NaN, the answer would be some token or none."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.finite &= scores.amax(-1).isfinite().all()
         if self.penalty == 1.0:
             return scores
         real = torch.ones_like(input_ids, dtype=torch.bool)

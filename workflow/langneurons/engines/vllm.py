@@ -20,7 +20,7 @@ import torch
 import transformers
 
 from langneurons.corpus.sentences import Sentence
-from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
+from langneurons.engines.base import NOT_FINITE, Completion, EffectProof, EngineError, Sampling, WindowLoss
 from langneurons.engines.completion import check_context, completion, end_tokens, generation_config_of
 from langneurons.engines.folding import check_compiled, folds
 from langneurons.engines.hidden import HiddenStates, compare_hidden
@@ -309,7 +309,7 @@ class VllmEngine:
         groups = [self._log_probabilities(group) for group in self._groups(windows, "perplexity")]
         sums = np.concatenate([-group.sum(axis=1) for group in groups]) if groups else np.zeros(0)
         if not np.isfinite(sums).all():
-            raise EngineError("the model's log-likelihoods are NaN or infinite. Use a wider number format (dtype).")
+            raise EngineError(NOT_FINITE.format("log-likelihoods"))
         return WindowLoss(sums, np.full(len(windows), windows.shape[1] - 1, dtype=np.int64))
 
     def _log_probabilities(self, windows: np.ndarray) -> np.ndarray:
@@ -344,7 +344,10 @@ class VllmEngine:
             ignore_eos=True,  # the end-of-text tokens are those above
             seed=sampling.seed if sampling.temperature > 0 else None,
             detokenize=True,
+            logprobs=0,  # of the tokens that were chosen: NaN where the scores are
         )
+        if not np.isfinite([answer.outputs[0].cumulative_logprob for answer in answers]).all():
+            raise EngineError(NOT_FINITE.format("scores of the next token"))
         return [
             completion(answer.outputs[0].token_ids, self.end_tokens, sampling.stop, self.decode) for answer in answers
         ]
