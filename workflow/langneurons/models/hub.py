@@ -19,7 +19,14 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from tqdm.auto import tqdm
 
 from langneurons.errors import UserError
-from langneurons.models.folders import TOKENIZER_FILES, ModelError, check_folder, foreign_code, is_hub_id
+from langneurons.models.folders import (
+    TOKENIZER_FILES,
+    ModelError,
+    check_folder,
+    check_no_adapter,
+    foreign_code,
+    is_hub_id,
+)
 from langneurons.models.layouts import supported_architecture
 
 Json = dict[str, Any]
@@ -152,7 +159,8 @@ def _chosen(model: str, names: Sequence[str], folder: Path) -> list[str]:
 
 
 def _check_listed(model: str, names: Json) -> None:
-    """Check that a repository holds what `transformers` loads."""
+    """Check that a repository holds what `transformers` loads, and no adapter."""
+    check_no_adapter(model, names)
     wanted = {
         "config.json": ("config.json",),
         f"weights ({' or '.join(WEIGHT_FILES[::2])})": WEIGHT_FILES,

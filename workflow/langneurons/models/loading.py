@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,9 +19,15 @@ from langneurons.models.devices import (
     is_out_of_memory,
     parameter_count,
 )
-from langneurons.models.folders import ModelError
+from langneurons.models.folders import ModelError, without_place
 from langneurons.models.hub import resolve, unloadable
 from langneurons.models.layouts import UnknownArchitectureError, layout_of, supported_architecture
+
+UNLOADABLE = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, MemoryError, SafetensorError, pickle.UnpicklingError),
+    *(ImportError, AttributeError),  # of the package of a quantization that is not installed, or is another version
+)
+"""What loaders raise where files are not as they should be."""
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -101,6 +108,14 @@ def _check_loaded(model: str, loaded: Any, info: dict[str, Any], architecture: s
             f"the model '{model}' lacks {len(info['missing_keys'])} of its weights: {missing}. "
             "Download or save it again."
         )
+    if left_out := without_place(
+        info["unexpected_keys"]
+    ):  # transformers leaves them out in silence, and gives other numbers
+        raise ModelError(
+            f"the model '{model}' has {len(left_out)} weights that its config.json has no place for: "
+            f"{', '.join(left_out[:3])}. Without them it would be another model. Correct config.json (the number of "
+            "layers, biases, quantization), or save the model again with save_pretrained."
+        )
 
 
 def _placement(gpus: int) -> dict[str, Any]:
@@ -152,7 +167,7 @@ def _explained(model: str) -> Iterator[None]:
         yield
     except (UnknownArchitectureError, ModelError):
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, MemoryError) as error:
+    except UNLOADABLE as error:
         if is_out_of_memory(error):
             raise ModelError(
                 f"the model '{model}' ran out of memory while it was loaded. Use a narrower number format ('dtype'), "

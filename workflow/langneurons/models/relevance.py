@@ -23,7 +23,7 @@ from scipy.special import expit
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from langneurons.errors import UserError
-from langneurons.models.folders import is_hub_id
+from langneurons.models.folders import is_hub_id, without_place
 from langneurons.models.layouts import LAYOUTS
 from langneurons.models.tokenizer import settings_of
 from langneurons.progress import progress
@@ -396,6 +396,9 @@ def _load(settings: Settings, loader: Any, device: str, subfolder: str = "", att
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:  # transformers fills them with random numbers
         raise _wrong_model(settings, f"lacks {len(missing)} of its weights ({', '.join(missing[:3])})")
+    left_out = without_place(info["unexpected_keys"])
+    if left_out and loader is transformers.AutoModelForCausalLM:  # encoders come with heads, which are not used
+        raise _wrong_model(settings, f"has weights that its config has no place for ({', '.join(left_out[:3])})")
     return model.to(device).eval()
 
 
