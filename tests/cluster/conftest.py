@@ -76,7 +76,7 @@ class ClusterProject(Project):
             scripts = [pid for job in jobs for pid in slurm.processes_of(job.number, script, self.folder)]
             return (jobs[0], scripts) if scripts else None
 
-        job, scripts = wait_for(running, f"a running job of {rule}", 120)
+        job, scripts = wait_for(running, f"a running job of {rule}", 300)
         for pid in scripts:
             os.kill(pid, signal.SIGSTOP)
         return job

@@ -108,6 +108,10 @@ class Slurm:
         """Those that run in a folder."""
         return [job for job in self.jobs() if job.fields["WorkDir"] == str(folder)]
 
+    def unfinished(self) -> list[Job]:
+        """Those that have processes."""
+        return [job for job in self.jobs() if job.state in ("RUNNING", "COMPLETING")]
+
     def nodes(self) -> dict[str, str]:
         """The state of every node."""
         return dict(re.findall(r"(\S+) (\S+)", command("sinfo", "-h", "-N", "-p", "cpu", "-o", "%N %T")))
@@ -227,9 +231,12 @@ def free_ports(count: int) -> list[int]:
 
 def end(root: Path) -> None:
     """End what still runs: jobs first, then the daemons that wrote their process numbers into the folder."""
-    subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=30, check=False)
-    slurm = Slurm(root)
+    slurm, left = Slurm(root), []
     with suppress(AssertionError, subprocess.TimeoutExpired):  # the controller may be gone already
-        wait_for(lambda: not [job for job in slurm.jobs() if job.state in ("RUNNING", "COMPLETING")], "end of jobs", 15)
+        left = slurm.unfinished()
+        command("scancel", "--user=root")
+        wait_for(lambda: not slurm.unfinished(), "end of jobs", 15)
     for path in sorted(root.glob("*.pid")):
         kill(int(path.read_text()))
+    for pid in [pid for job in left for pid in processes_of(job.number)]:  # a busy machine needs longer
+        kill(pid)
