@@ -42,6 +42,16 @@ CONTENTS = {model: experiment.contents(config, model) for model in config["model
 MEASUREMENTS = measured.Measurements(config)
 
 
+def escape_braces():
+    """
+    Double the braces in the clone's path where Snakemake formats it, as in the path of a rule's conda environment. It would
+    else read them as wildcards.
+    """
+    for one in workflow.rules:
+        path = one.basedir.get_path_or_uri(secret_free=True)
+        one.basedir = type(one.basedir)(path.replace("{", "{{").replace("}", "}}"))
+
+
 def check_gpus(models):
     """Refuse what needs more GPUs than the run has: snakemake would give its jobs fewer without a word."""
     wanted = {f"models.{model}.gpus": config["models"][model].get("gpus", 0) for model in models}
