@@ -145,6 +145,7 @@ ENGINE_CODE = code(
     "engines/counting_kernel.py",
     "engines/folding.py",
     "engines/hidden.py",
+    "engines/limits.py",
     "engines/proof.py",
     "interventions.py",
     "models/layouts.py",

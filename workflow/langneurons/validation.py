@@ -55,7 +55,7 @@ def validate(config: Mapping) -> Mapping:
     Raises:
         UserError: naming the key, what was expected and what to do.
     """
-    schema = _validator().schema
+    schema: Any = _validator().schema  # jsonschema allows a truth value, too
     _check_keys(config)
     config = json.loads(json.dumps(config))  # plain containers; a copy
     errors = sorted(_validator().iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])

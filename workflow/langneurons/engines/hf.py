@@ -15,10 +15,11 @@ from torch import nn
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import NOT_FINITE, Completion, EffectProof, EngineError, Sampling, WindowLoss
 from langneurons.engines.batching import in_batches
-from langneurons.engines.completion import check_context, completion, end_tokens
+from langneurons.engines.completion import completion, end_tokens
 from langneurons.engines.counting import AllRecorded
 from langneurons.engines.folding import check_compiled, folded, folds
 from langneurons.engines.hidden import HiddenCapture, compare_hidden, hidden_of, with_hidden
+from langneurons.engines.limits import Limits
 from langneurons.engines.proof import Capture, compare_with_expectation
 from langneurons.engines.recording import Recorder, SentenceRecorder
 from langneurons.interventions import Intervention
@@ -47,6 +48,8 @@ class HfEngine:
         self.shape = (len(self.layers), self._neurons())
         self.width = down_weight(self._module(0, self.layout.down)).shape[0]
         self.end_tokens = end_tokens(model.generation_config, tokenizer)
+        self.limits = Limits.of(self.name, len(model.get_input_embeddings().weight), model.config)
+        self.limits.check_tokenizer(tokenizer, self.end_tokens)
         # generate() would mix a model's own defaults (sampling, penalties, lengths) into what it is asked for.
         model.generation_config = transformers.GenerationConfig()
         self.description = {
@@ -108,6 +111,7 @@ class HfEngine:
         self, windows: np.ndarray, numbers: Sequence[int], compute: Callable[[torch.Tensor, list[int]], T], what: str
     ) -> list[T]:
         """Compute the windows of these numbers in batches, of at most the size that memory was enough for before."""
+        self.limits.check_windows(windows)
 
         def batch(chosen: Sequence[int]) -> T:
             return compute(self._ids(windows[list(chosen)]), list(chosen))
@@ -189,6 +193,7 @@ class HfEngine:
         """See `langneurons.engines.proof`."""
         if len(intervention) == 0:
             return EffectProof(0, note="the set of neurons is empty; nothing was edited")
+        self.limits.check_windows(probe)
         batch = self._ids(probe)
         if intervention.site == "residual":
             return self._verify_residual(intervention, batch)
@@ -237,9 +242,9 @@ class HfEngine:
         """Continue prompts in batches of similar length, padded on the left; the padding changes no result."""
         if not prompts:
             return []
-        lengths = [len(ids) for ids in self.tokenizer(list(prompts))["input_ids"]]
-        context = getattr(self.model.config, "max_position_embeddings", None)
-        check_context(max(lengths), sampling.max_new_tokens, context)
+        encoded = self.tokenizer(list(prompts))["input_ids"]
+        self.limits.check_prompts(encoded, sampling.max_new_tokens)
+        lengths = list(map(len, encoded))
         order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
 
         def answer(chosen: Sequence[int]) -> list[Completion]:

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import transformers
 
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import NOT_FINITE, Completion, EffectProof, EngineError, Sampling, WindowLoss
-from langneurons.engines.completion import check_context, completion, end_tokens, generation_config_of
+from langneurons.engines.completion import completion, end_tokens, generation_config_of
 from langneurons.engines.folding import check_compiled, folds
 from langneurons.engines.hidden import HiddenStates, compare_hidden
+from langneurons.engines.limits import Limits
 from langneurons.engines.proof import FeedForward, compare_with_expectation
 from langneurons.engines.shards import gather
 from langneurons.interventions import Intervention
@@ -59,6 +61,10 @@ class VllmEngine:
         self.shape = (layers, neurons)
         self.gated = self._call("is_gated")[0]
         self.end_tokens = end_tokens(generation_config_of(config.model_config.model, self.config), tokenizer)
+        self.limits = Limits.of(config.model_config.model, config.model_config.get_vocab_size(), self.config)
+        self.limits.check_tokenizer(tokenizer, self.end_tokens)
+        self.room = replace(self.limits, context=config.model_config.max_model_len)
+        """The context that vLLM was started with."""
         self.description = {
             "architecture": architecture,
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
@@ -178,6 +184,7 @@ class VllmEngine:
 
     def record(self, windows: np.ndarray, sums: bool = True) -> ActivationCounts:
         """Count in the workers; every one of the tokens sent must have been counted once."""
+        self.limits.check_windows(windows)
         self._call("start_recording", sums)
         try:
             for group in self._groups(windows, "recording"):
@@ -199,6 +206,7 @@ class VllmEngine:
 
     def sentence_means(self, windows: np.ndarray, sentences: Sequence[Sentence]) -> SentenceMeans:
         """As many windows at a time as one step of vLLM reads, so that their tokens come in a known order."""
+        self.limits.check_windows(windows)
         layers, neurons = self.shape
         result = np.zeros((len(sentences), layers, neurons), dtype=np.float16)
         used = sorted({sentence.window for sentence in sentences})
@@ -306,6 +314,7 @@ class VllmEngine:
 
     def token_nll(self, windows: np.ndarray) -> WindowLoss:
         """Negative log-likelihood in float32 per token, summed per window in float64."""
+        self.limits.check_windows(windows)
         groups = [self._log_probabilities(group) for group in self._groups(windows, "perplexity")]
         sums = np.concatenate([-group.sum(axis=1) for group in groups]) if groups else np.zeros(0)
         if not np.isfinite(sums).all():
@@ -331,9 +340,8 @@ class VllmEngine:
         if not prompts:
             return []
         encoded: list[list[int]] = self.tokenizer(list(prompts))["input_ids"]
-        longest = max(map(len, encoded))
-        check_context(longest, sampling.max_new_tokens, getattr(self.config, "max_position_embeddings", None))
-        check_context(longest, sampling.max_new_tokens, self.llm.llm_engine.vllm_config.model_config.max_model_len)
+        for limits in (self.limits, self.room):
+            limits.check_prompts(encoded, sampling.max_new_tokens)
         answers = self._run(
             encoded,
             max_tokens=sampling.max_new_tokens,
