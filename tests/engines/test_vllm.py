@@ -26,6 +26,7 @@ if importlib.util.find_spec("vllm") is None:
 
 from langneurons.engines.vllm import GROUP, VllmEngine
 
+pytestmark = pytest.mark.full
 PROMPTS = ["Q: Who are you?\nA:", "Q: Was ist das?\nA:", "Der Mann ging", "The river"]
 SAMPLING = Sampling(max_new_tokens=24, repetition_penalty=1.1, stop=("\nQ:",))
 FLOAT32_NLL = 5e-4
