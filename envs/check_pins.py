@@ -36,6 +36,8 @@ NO_REGISTRY = 3
 """Exit status where nothing answers."""
 WITH_ITS_OWN = "torch"
 """Brings packages that are not pinned."""
+AT_ONCE = 6
+"""Processes of pip, which mostly wait for the registry."""
 FROM_SOURCE = {"connection-pool"}
 """Pure Python of which there is no wheel: pip builds one, without a compiler."""
 
@@ -177,12 +179,16 @@ def unmet(found: dict[str, Found], asked: Iterable[str], about: dict[str, str]) 
 def check(pip: Path) -> list[str]:
     """Every problem on every platform; nothing if the pins can be installed everywhere."""
     pairs = [(platform, python) for platform in PLATFORMS for python in interpreter.SUPPORTED]
-    first = ask(pip, *pairs[0], every())
-    if isinstance(first, str):
-        return [f"{label(*pairs[0])}: {first}"]
-    pure = {name: one for name, one in first.items() if one.pure}
-    others = {name: version for name, version in every().items() if name not in pure}
-    with ThreadPoolExecutor(4) as pool:  # it mostly waits for the registry
+    wanted = list(every().items())
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        parts = [dict(wanted[part::AT_ONCE]) for part in range(AT_ONCE)]
+        first: dict[str, Found] = {}
+        for answer in pool.map(lambda part: ask(pip, *pairs[0], part), parts):
+            if isinstance(answer, str):
+                return [f"{label(*pairs[0])}: {answer}"]
+            first |= answer
+        pure = {name: one for name, one in first.items() if one.pure}
+        others = {name: version for name, version in wanted if name not in pure}
         answers = [first, *pool.map(lambda pair: ask(pip, *pair, others), pairs[1:])]
     problems = []
     for pair, answer in zip(pairs, answers, strict=True):

@@ -101,7 +101,8 @@ def test_tables_without_any_rows(how: str) -> None:
     empty = {table: complete()[table].iloc[:0] if how == "header" else pd.DataFrame() for table in SECTIONS}
     page = page_with(**empty)
     words = " ".join(page.sections.values())
-    assert {table for table in SECTIONS if f"the table {table}.csv has no rows for tiny." in words} == {*SECTIONS}
+    said = {table for table in SECTIONS if f"the table {table}.csv has no rows for tiny." in words}
+    assert said == {*SECTIONS} - {"convergence"}  # without neurons there are no two methods to compare
     assert of_commands(page) == []
     assert shown_as_numbers(page) == []
 

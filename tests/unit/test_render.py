@@ -8,7 +8,6 @@ import json
 import math
 import re
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -258,11 +257,6 @@ def test_no_examples_wanted() -> None:
 # -- what is missing -------------------------------------------------------------------------------------------------
 
 
-@cache
-def page_of_small() -> Page:
-    return page_of(tables=all_tables())[0]
-
-
 def test_everything_missing() -> None:
     page, _ = page_of(provenance={})
     for words in (
@@ -290,7 +284,7 @@ def test_each_missing_table(name: str) -> None:
     for missing in (None, tables[name].iloc[:0], pd.DataFrame()):
         rest = {key: table for key, table in tables.items() if key != name}
         page, _ = page_of(tables=rest | ({} if missing is None else {name: missing}))
-        assert page.sections.keys() == page_of_small().sections.keys()
+        assert {"summary", "run", "neurons", "perplexity"} <= page.sections.keys()
 
 
 def test_no_neuron_selected() -> None:

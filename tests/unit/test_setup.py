@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,37 @@ def test_every_pin_is_looked_for() -> None:
     assert {*check_pins.direct(), "torch", "snakemake-executor-plugin-slurm"} <= every.keys()
     assert len(every) > 100
     assert every["numpy"] == check_pins.pins("requirements.txt")["numpy"]
+
+
+def test_every_platform_is_asked_of_what_is_not_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`a` is a wheel for every platform; `b` has none on one of them, and on another requires what nobody pins."""
+    asked = []
+
+    def answer(
+        pip: Path, platform: check_pins.Platform, python: tuple[int, int], wanted: dict[str, str]
+    ) -> dict[str, check_pins.Found] | str:
+        asked.append((platform.name, python, sorted(wanted)))
+        if platform.name == "macOS arm64" and python != (3, 11):
+            return "ERROR: No matching distribution found for b==2.0"
+        about = {
+            "a": found("1.0", "b"),
+            "b": found("2.0", "c; platform_machine == 'arm64'"),
+        }
+        return {name: replace(about[name], pure=name == "a") for name in wanted}
+
+    monkeypatch.setattr(check_pins, "ask", answer)
+    monkeypatch.setattr(check_pins, "every", lambda: {"a": "1.0", "b": "2.0"})
+    monkeypatch.setattr(check_pins, "direct", lambda: ["a"])
+    problems = check_pins.check(Path("pip"))
+    assert problems == [
+        'Python 3.11, macOS arm64: b requires c; platform_machine == "arm64", which no pin names',
+        "Python 3.12, macOS arm64: ERROR: No matching distribution found for b==2.0",
+        "Python 3.13, macOS arm64: ERROR: No matching distribution found for b==2.0",
+    ]
+    first, others = asked[: check_pins.AT_ONCE], asked[check_pins.AT_ONCE :]
+    assert sorted(name for _, _, names in first for name in names) == ["a", "b"]
+    assert {names for _, _, (names,) in others} == {"b"}
+    assert len(others) == 3 * 3 - 1
 
 
 @pytest.mark.full
