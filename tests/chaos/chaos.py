@@ -194,7 +194,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kills", type=int, default=None, help="kills of each round (default: 3 to 5)")
+    parser.add_argument(
+        "--kills", type=int, choices=range(1, STEPS), metavar="N", help="kills of each round (default: 3 to 5)"
+    )
     return parser.parse_args(argv)
 
 
