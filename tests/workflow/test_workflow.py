@@ -28,7 +28,7 @@ PLUMBING = {"__init__.py", "arguments.py", "artifacts.py", "config.py", "devices
 PLUMBING |= {"folders.py", "formats.py", "hub.py", "progress.py", "publications.py", "sweeps.py", "validation.py"}
 PLUMBING |= {"variants.py", "writing.py"}
 """Modules that decide no numbers: reading, writing, downloading, validating, reporting progress."""
-DEFAULT_JOBS = 88
+DEFAULT_JOBS = 78
 
 
 def test_dry_run_without_torch(fresh: Project, tmp_path: Path) -> None:
