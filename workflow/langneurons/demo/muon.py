@@ -28,9 +28,14 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / wide.norm().clamp(min=1e-7)  # singular values of at most 1
     linear, cubic, quintic = COEFFICIENTS
+    # Every iteration multiplies by a polynomial of the small matrix `gram`: all of them do so before the wide one.
+    gram = wide @ wide.T
+    whole = identity = torch.eye(len(gram))
     for _ in range(ITERATIONS):
-        gram = wide @ wide.T
-        wide = linear * wide + (cubic * gram + quintic * gram @ gram) @ wide
+        factor = linear * identity + cubic * gram + quintic * gram @ gram
+        whole = factor @ whole
+        gram = factor @ gram @ factor
+    wide = whole @ wide
     return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
 
 
