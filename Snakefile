@@ -31,6 +31,10 @@ include: "rules/audit.smk"
 include: "rules/report.smk"
 
 
+if "{" in workflow.basedir or "}" in workflow.basedir:
+    escape_braces()
+
+
 onstart:
     if workflow.is_main_process:  # and not a job, which reads this file as well
         check_slurm()

@@ -14,7 +14,9 @@ from snakemake.iocontainers import Wildcards
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'workflow'))}; ")
+# Snakemake formats the prefix as well: braces in the clone's path would be read as variables.
+LIBRARY = shlex.quote(str(ROOT / "workflow")).replace("{", "{{").replace("}", "}}")
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={LIBRARY}; exec < /dev/null; ")  # no job may ask questions
 
 from langneurons import config as experiment
 from langneurons import formats, measured, variants
@@ -38,6 +40,16 @@ RELEVANCE = config["metrics"]["relevance"] or {"gpus": 0, "threads": 1, "batch_s
 LONGEST_PARAMETER = 16_000  # characters; Linux allows 131,072 for a whole command
 CONTENTS = {model: experiment.contents(config, model) for model in config["models"]}
 MEASUREMENTS = measured.Measurements(config)
+
+
+def escape_braces():
+    """
+    Double the braces in the clone's path where Snakemake formats it, as in the path of a rule's conda environment. It would
+    else read them as wildcards.
+    """
+    for one in workflow.rules:
+        path = one.basedir.get_path_or_uri(secret_free=True)
+        one.basedir = type(one.basedir)(path.replace("{", "{{").replace("}", "}}"))
 
 
 def check_gpus(models):
@@ -133,10 +145,12 @@ ENGINE_CODE = code(
     "engines/counting_kernel.py",
     "engines/folding.py",
     "engines/hidden.py",
+    "engines/limits.py",
     "engines/proof.py",
     "interventions.py",
     "models/layouts.py",
     "models/loading.py",
+    "models/tokenizer.py",
     "neurons/counting.py",
     "neurons/sentences.py",
     "neurons/sharding.py",

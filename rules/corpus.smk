@@ -15,7 +15,7 @@ rule tokenize_corpus:
         text=corpus_files,
         model=model_files,
         script=script("tokenize_corpus"),
-        code=CORPUS_CODE + code("models/layouts.py", "models/loading.py"),
+        code=CORPUS_CODE + code("models/layouts.py", "models/tokenizer.py"),
     output:
         expand(
             "results/{{model}}/tokens/{{language}}.{split}.safetensors",

@@ -128,7 +128,7 @@ rule score_relevance:
         text="results/{model}/metrics/text.parquet",
         scorer=or_workflow_error(experiment.relevance_files, config),
         script=script("score_relevance"),
-        code=code("models/relevance.py", "models/layouts.py", "models/folders.py"),
+        code=code("models/relevance.py", "models/layouts.py", "models/folders.py", "models/tokenizer.py"),
     output:
         "results/{model}/metrics/relevance.parquet",
     log:

@@ -12,8 +12,18 @@ from engines.families import FAMILIES, VOCABULARY
 from langneurons.engines.hf import HfEngine
 
 PROBE = np.random.default_rng(0).integers(0, VOCABULARY, (6, 24)).astype(np.uint32)
-EPSILON = torch.finfo(torch.float32).eps
 HALF = [torch.bfloat16, torch.float16]
+IN_HALF = ["llama", "gpt2"]
+"""Families whose edits are tested in these formats: a gated FFN and a plain one."""
+
+IN_DOUBLE = 1e-6
+"""Allowed difference of two computations in float64 that round differently, relative to the largest value: far above
+its epsilon of 2e-16, since norms and attention of some families compute in float32 whatever the format, where one
+entry may then be rounded the other way, by 6e-8."""
+
+IN_OTHER_BATCHES = 1e-4
+"""Allowed difference of sums of such a model over other batches, each of which is rounded to multiples of 1e-6: with
+what was said above for a state of size 10, ten of these. One token more or less changes sums by a thousand times it."""
 
 
 @cache

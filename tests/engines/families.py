@@ -17,28 +17,10 @@ import torch
 import transformers
 from torch import nn
 
+from engines.rounding import Computed, gelu_exact, gelu_tanh, relu, silu
+
 VOCABULARY, WIDTH, NEURONS, LAYERS, HEADS, CONTEXT = 200, 32, 80, 3, 4, 128
 SEED = 7
-
-
-def silu(z: torch.Tensor) -> torch.Tensor:
-    """z times the logistic function of z."""
-    return z / (1 + torch.exp(-z))
-
-
-def gelu_tanh(z: torch.Tensor) -> torch.Tensor:
-    """The approximation of Hendrycks and Gimpel 2016 (gelu_new, gelu_pytorch_tanh, Bloom's own)."""
-    return 0.5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
-
-
-def gelu_exact(z: torch.Tensor) -> torch.Tensor:
-    """z times the normal distribution function of z."""
-    return 0.5 * z * (1 + torch.erf(z / math.sqrt(2)))
-
-
-def relu(z: torch.Tensor) -> torch.Tensor:
-    """The positive part of z."""
-    return torch.where(z > 0, z, torch.zeros_like(z))
 
 
 @dataclass(frozen=True)
@@ -94,25 +76,26 @@ class Family:
         found = model.state_dict().get(f"{self.layer.format(layer)}.{name}.bias")
         return 0.0 if found is None else found.double()
 
-    def _project(self, model: Any, layer: int, name: str, vector: torch.Tensor) -> torch.Tensor:
-        return vector @ self.weight(model, layer, name).T + self.bias(model, layer, name)
+    def _project(self, model: Any, layer: int, name: str, vector: Computed) -> Computed:
+        return vector.projected(self.weight(model, layer, name), self.bias(model, layer, name))
 
-    def before_activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> torch.Tensor:
-        """The argument of the activation function, float64 [token, neuron]."""
-        return self._project(model, layer, self.into, ffn_input.double())[:, : neurons_of(self)]
+    def before_activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> Computed:
+        """The argument of the activation function, [token, neuron]."""
+        return self._project(model, layer, self.into, Computed.given(ffn_input)).part(slice(neurons_of(self)))
 
-    def activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> torch.Tensor:
-        """The output of the activation function, float64 [token, neuron]."""
-        return self.function(self.before_activation(model, layer, ffn_input))
+    def activation(self, model: Any, layer: int, ffn_input: torch.Tensor) -> Computed:
+        """The output of the activation function, [token, neuron]."""
+        return self.before_activation(model, layer, ffn_input).through(self.function)
 
-    def factor(self, model: Any, layer: int, ffn_input: torch.Tensor) -> torch.Tensor | float:
-        """What the activation is multiplied with: `up` in gated FFNs, else 1."""
+    def times_up(self, model: Any, layer: int, ffn_input: torch.Tensor, activation: Computed) -> Computed:
+        """What the down projection reads, [token, neuron]: in gated FFNs the product of the activation with `up`."""
         if self.up is None:
-            return 1.0
-        return self._project(model, layer, self.up, ffn_input.double())[:, -neurons_of(self) :]
+            return activation
+        up = self._project(model, layer, self.up, Computed.given(ffn_input)).part(slice(-neurons_of(self), None))
+        return activation.times(up)
 
-    def output(self, model: Any, layer: int, product: torch.Tensor) -> torch.Tensor:
-        """The output of the down projection, float64 [token, width]."""
+    def output(self, model: Any, layer: int, product: Computed) -> Computed:
+        """The output of the down projection, [token, width]."""
         return self._project(model, layer, self.down, product)
 
     @contextmanager
@@ -260,3 +243,6 @@ FAMILIES: dict[str, Family] = {
     "falcon-with-alibi": _falcon(alibi=True, bias=True, parallel_attn=False, multi_query=False),
     "falcon-new-decoder": _falcon(new_decoder_architecture=True, num_kv_heads=2),
 }
+KINDS = ["llama", "llama-with-biases", "phi3", "gpt2", "opt-norm-after", "falcon"]
+"""One family for each way of keeping an FFN: gated, gated with biases, gate and up in one matrix, transposed weights, a
+norm after the FFN, and attention beside it. What does not see the family itself is tested on these."""

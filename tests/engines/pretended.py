@@ -211,7 +211,8 @@ def compare(name: str, on_cpu: HfEngine, on_one: Any, on_two: Any) -> None:
     for key, value in expected.items():
         equal = np.array_equal(found[key], value) if isinstance(value, np.ndarray) else found[key] == value
         assert equal, f"{name}: {key} differs on two devices"
-    np.testing.assert_allclose(expected["nll"], on_cpu.token_nll(WINDOWS).nll_sum, rtol=1e-5)
+    # Attention may run another kernel there; nine tokens of a random model differ by far more where it is wrong.
+    np.testing.assert_allclose(expected["nll"], on_cpu.token_nll(WINDOWS).nll_sum, rtol=1e-4)
     print(f"{name}: {len(expected)} results are equal on {devices}")
 
 

@@ -12,7 +12,9 @@ import tokenizers
 import torch
 import transformers
 
+from engines.common import IN_OTHER_BATCHES
 from engines.families import FAMILIES, LAYERS, VOCABULARY
+from engines.rounding import UNIT
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import EngineError, Sampling
 from langneurons.engines.batching import in_batches
@@ -120,7 +122,8 @@ def tokenizer() -> Any:
 
 
 def engine_of(name: str, size: int) -> HfEngine:
-    return HfEngine(FAMILIES[name].build(), tokenizer(), batch_size=size, generation_batch_size=size)
+    """In float64, where batches of other sizes change no count, no choice of a token, and sums in their last bits."""
+    return HfEngine(FAMILIES[name].build().double(), tokenizer(), batch_size=size, generation_batch_size=size)
 
 
 @contextmanager
@@ -147,8 +150,7 @@ def assert_same(found: ActivationCounts, expected: ActivationCounts) -> None:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-@pytest.mark.parametrize("layer", range(LAYERS))
-@pytest.mark.parametrize("name", ["llama", "gpt2", "falcon", "phi3"])
+@pytest.mark.parametrize(("name", "layer"), [("llama", 0), ("gpt2", 1), ("phi3", LAYERS - 1)])
 def test_recording_equals_that_with_the_small_batch(name: str, layer: int) -> None:
     """Memory runs out in the first batch: all that follows is as if the size had been small from the start."""
     engine = engine_of(name, 12)
@@ -163,8 +165,7 @@ def test_recording_equals_that_with_the_small_batch(name: str, layer: int) -> No
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_nothing_is_counted_twice_where_memory_runs_out_later(name: str) -> None:
-    """Two batches of 4 are recorded, the third fails in its last layer. Sums are rounded in other batches of other
-    sizes; counts are exact."""
+    """Two batches of 4 are recorded, the third fails in its last layer. Counts are exact."""
     engine = engine_of(name, 4)
     with memory_for(engine, 2, calls=2) as rows:
         found = engine.record(WINDOWS)
@@ -173,7 +174,7 @@ def test_nothing_is_counted_twice_where_memory_runs_out_later(name: str) -> None
     assert found.tokens == WINDOWS.size
     np.testing.assert_array_equal(found.over_zero, expected.over_zero)
     for sums in ("activation_sum", "product_sum", "hidden_sum"):
-        np.testing.assert_allclose(getattr(found, sums), getattr(expected, sums), rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(getattr(found, sums), getattr(expected, sums), rtol=0, atol=IN_OTHER_BATCHES)
 
 
 def test_the_size_is_kept_for_the_rest_of_the_job() -> None:
@@ -196,14 +197,16 @@ def test_sentence_means_equal_those_with_the_small_batch() -> None:
 
 
 def test_nll_equals_that_with_the_small_batch() -> None:
-    """To rounding, which depends on the size of the batch."""
+    """To rounding, which depends on the size of the batch: logits become log-likelihoods in float32, where each of 200
+    summands and a few times the largest logit, less than 100, are rounded by half an epsilon."""
     engine = engine_of("gpt2", 13)
     with memory_for(engine, 5) as rows:
         found = engine.token_nll(WINDOWS)
     assert rows == [13, 6, 3, 3, 3, 3, 1]
     np.testing.assert_array_equal(found.tokens, [23] * 13)
     np.testing.assert_array_equal(found.nll_sum, engine_of("gpt2", 3).token_nll(WINDOWS).nll_sum)
-    np.testing.assert_allclose(found.nll_sum, engine_of("gpt2", 13).token_nll(WINDOWS).nll_sum, rtol=1e-5)
+    whole = engine_of("gpt2", 13).token_nll(WINDOWS).nll_sum
+    np.testing.assert_allclose(found.nll_sum, whole, rtol=0, atol=2 * 23 * (VOCABULARY + 400) * UNIT)
 
 
 @pytest.mark.parametrize("calls", [0, 3], ids=["in the prompt", "after three tokens"])

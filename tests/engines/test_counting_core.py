@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from engines.common import EPSILON, HALF
+from engines.rounding import FORMULAS, UNIT, rounded
 from langneurons.engines import counting
 from langneurons.engines.base import EngineError
 from langneurons.engines.counting import FUNCTIONS, SUM_STEPS, Accumulator, TorchAdd
 
 ROOT = Path(__file__).parents[2]
+HALF = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float32, torch.float64, *HALF]
 SIZES = [(1, 1), (5, 3), (300, 203), (1000, 64)]
 """Tokens and neurons, the last ones in several blocks (see `small_blocks`)."""
@@ -39,20 +42,36 @@ def halves(tokens: int, neurons: int, dtype: torch.dtype) -> tuple[torch.Tensor,
     return gate, up
 
 
-def by_hand(values: torch.Tensor, function: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts, sums, and sums of absolute values, over rows: of the activation in the format of the values, which is
-    what the model goes on with."""
-    activation = FUNCTIONS[function](values)
-    assert activation.dtype == values.dtype
-    exact = activation.double()
-    return (exact > 0).sum(0).numpy(), exact.sum(0).numpy(), exact.abs().sum(0).numpy()
+@dataclass(frozen=True)
+class ByHand:
+    """What is expected of a column each."""
+
+    count: np.ndarray
+    low: np.ndarray
+    """The least sum, and the largest: near the middle between two numbers of a format libraries round differently."""
+    high: np.ndarray
+    size: np.ndarray
+    """The sum of absolute values."""
+
+    def __add__(self, other: ByHand) -> ByHand:
+        return ByHand(self.count + other.count, self.low + other.low, self.high + other.high, self.size + other.size)
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, scale: np.ndarray) -> None:
-    """Up to 1000 summands are added in float32: at most as many roundings of half an epsilon of the absolute sum, in
-    practice a few. Then the sum of the batch is rounded to a multiple of 1/SUM_STEPS."""
+def by_hand(values: torch.Tensor, function: str = "identity") -> ByHand:
+    """Of the activation in the format of the values, which is what the model goes on with. It is above zero where its
+    argument is: no library's erf or tanh leaves [-1, 1], and the values here are far from the least of their format."""
+    low, high = rounded(FORMULAS[function], values)
+    found = ((values > 0).sum(0), low.sum(0), high.sum(0), torch.maximum(low.abs(), high.abs()).sum(0))
+    return ByHand(*(one.numpy() for one in found))
+
+
+def assert_sums(found: np.ndarray, expected: ByHand, summands: int, batches: int = 1) -> None:
+    """So many summands are added in float32, in any order: as many roundings of the absolute sum. The sums of a batch
+    are rounded to multiples of 1/SUM_STEPS."""
     assert found.dtype == np.float64
-    assert (np.abs(found - expected) <= 16 * EPSILON * scale + 0.5 / SUM_STEPS).all()
+    allowed = summands * UNIT * expected.size + 0.5 * batches / SUM_STEPS
+    assert (found >= expected.low - allowed).all()
+    assert (found <= expected.high + allowed).all()
 
 
 # -- counts and sums ---------------------------------------------------------------------------------------------------
@@ -71,13 +90,12 @@ def test_counts_and_sums_are_those_by_hand(dtype: torch.dtype, function: str, to
     accumulator.end_batch(tokens)
     assert accumulator.tokens == tokens
     arrays = accumulator.arrays()
-    count, total, scale = by_hand(gate, function)
-    np.testing.assert_array_equal(arrays["over_zero"][0], count)
+    expected = by_hand(gate, function)
+    np.testing.assert_array_equal(arrays["over_zero"][0], expected.count)
     assert arrays["over_zero"].dtype == np.int64
-    assert_close(arrays["activation_sum"][0], total, scale)
-    assert_close(arrays["product_sum"][0], *by_hand(product, "identity")[1:])
-    parts = [by_hand(part, "identity") for part in (hidden, residual)]
-    assert_close(arrays["hidden_sum"][0], parts[0][1] + parts[1][1], parts[0][2] + parts[1][2])
+    assert_sums(arrays["activation_sum"][0], expected, tokens)
+    assert_sums(arrays["product_sum"][0], by_hand(product), tokens)
+    assert_sums(arrays["hidden_sum"][0], by_hand(hidden) + by_hand(residual), 2 * tokens)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -109,42 +127,75 @@ def test_threads_share_the_rows(threads: int, tokens: int, sums: bool) -> None:
         torch.set_num_threads(before)
     accumulator.add_hidden(0, gate[:, :1])
     accumulator.end_batch(tokens)
-    arrays, (count, total, scale) = accumulator.arrays(), by_hand(gate, "silu")
-    np.testing.assert_array_equal(arrays["over_zero"][0], count)
+    arrays, expected = accumulator.arrays(), by_hand(gate, "silu")
+    np.testing.assert_array_equal(arrays["over_zero"][0], expected.count)
     if sums:
-        assert_close(arrays["activation_sum"][0], total, scale)
+        assert_sums(arrays["activation_sum"][0], expected, tokens)
+
+
+def test_sums_are_of_activations_in_their_format() -> None:
+    """What is summed is rounded first, as the model goes on with it: unrounded sums are outside of the bounds, narrow
+    as these are for few summands."""
+    for dtype, function in itertools.product(HALF, ("silu", "gelu", "gelu_tanh")):
+        gate, _ = halves(20, 203, dtype)
+        accumulator = Accumulator((1, 203), 1, gated=False)
+        accumulator.add_activation(0, gate, function)
+        accumulator.add_hidden(0, gate[:, :1])
+        accumulator.end_batch(20)
+        expected = by_hand(gate, function)
+        assert_sums(accumulator.arrays()["activation_sum"][0], expected, 20)
+        unrounded = FORMULAS[function](gate.double()).sum(0).numpy()
+        allowed = 20 * UNIT * expected.size
+        outside = (unrounded < expected.low - allowed) | (unrounded > expected.high + allowed)
+        assert outside.mean() > 0.5
 
 
 @pytest.mark.parametrize("sums", [True, False])
 @pytest.mark.parametrize("dtype", HALF)
-def test_an_activation_that_is_rounded_to_zero_is_not_counted(dtype: torch.dtype, sums: bool) -> None:
-    """The smallest number of a format, halved by the function: the model goes on with zero."""
+def test_an_activation_that_is_rounded_to_zero_is_not_counted(
+    dtype: torch.dtype, sums: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest number of a format, halved, is rounded to the even of its neighbours, which is zero: the model goes
+    on with that. The functions of models are a little above half of it, where libraries round differently."""
+    monkeypatch.setitem(FUNCTIONS, "halved", lambda values: values * 0.5)
     values = torch.full((3, 1), torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps, dtype=dtype)
     assert values[0] > 0
     accumulator = Accumulator((1, 1), 1, gated=False, sums=sums)
-    accumulator.add_activation(0, values, "silu")
-    accumulator.add_hidden(0, values)
-    accumulator.end_batch(3)
-    assert accumulator.arrays()["over_zero"].item() == (FUNCTIONS["silu"](values) > 0).sum() == 0
+    accumulator.add_activation(0, torch.cat([values, 4 * values]), "halved")
+    accumulator.add_hidden(0, torch.cat([values, values]))
+    accumulator.end_batch(6)
+    assert accumulator.arrays()["over_zero"].item() == 3
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_counts_alone_are_those_of_the_computed_activation(dtype: torch.dtype, function: str) -> None:
-    """Of every number of the formats of 16 bits; of the others, the smallest of both signs and a million at random."""
+    """Of every number of the formats of 16 bits; of the others, the smallest of both signs, those around twice the
+    smallest normal number, and a million at random.
+
+    A subnormal activation may be computed as zero, and that of infinity as NaN: `least_active` does not promise them.
+    From twice the smallest normal number on, rounding errors leave an activation normal, and no library makes it zero.
+    """
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
     limits = torch.iinfo(integers)
     if dtype.itemsize == 2:
         bits = torch.arange(limits.min, limits.max + 1).to(integers)
     else:
         near = torch.arange(1000, dtype=integers)
+        normal = near - 500 + torch.full((1,), 2 * torch.finfo(dtype).smallest_normal, dtype=dtype).view(integers)
         anywhere = torch.randint(limits.min, limits.max, (1_000_000,), generator=torch.Generator().manual_seed(0))
-        bits = torch.cat([near, near + limits.min, anywhere.to(integers)])
+        bits = torch.cat([near, near + limits.min, normal, normal + limits.min, anywhere.to(integers)])
     values = bits.view(dtype)[None]
     accumulator = Accumulator((1, len(bits)), 1, gated=True, sums=False)
     accumulator.add_activation(0, values, function)
     accumulator.end_batch(1)
-    np.testing.assert_array_equal(accumulator.arrays()["over_zero"][0], by_hand(values, function)[0])
+    counted = torch.from_numpy(accumulator.arrays()["over_zero"][0]).bool()
+    exact = FORMULAS[function](values[0].double())
+    ordinary = values[0].isfinite() & (exact.abs() >= 2 * torch.finfo(dtype).smallest_normal)
+    assert ordinary.double().mean() > 0.4
+    assert torch.equal(counted[ordinary], (FUNCTIONS[function](values)[0] > 0)[ordinary])
+    assert torch.equal(counted[ordinary], (exact > 0)[ordinary])
+    assert not counted[~(values[0] > 0)].any()  # also none that is NaN
 
 
 def test_without_sums_there_are_counts_alone() -> None:
@@ -157,7 +208,7 @@ def test_without_sums_there_are_counts_alone() -> None:
     accumulator.end_batch(9)
     arrays = accumulator.arrays()
     assert set(arrays) == {"over_zero"}
-    np.testing.assert_array_equal(arrays["over_zero"], [by_hand(gate, "silu")[0]] * 2)
+    np.testing.assert_array_equal(arrays["over_zero"], [by_hand(gate, "silu").count] * 2)
 
 
 def test_in_plain_ffns_the_product_is_the_activation() -> None:
@@ -201,10 +252,14 @@ def test_batches_and_their_parts_add_up() -> None:
         parts.end_batch(stop - start)
     assert parts.tokens == whole.tokens == 300
     np.testing.assert_array_equal(parts.arrays()["over_zero"], whole.arrays()["over_zero"])
-    for name, values in (("activation_sum", gate), ("product_sum", up), ("hidden_sum", gate)):
+    for name, expected in (
+        ("activation_sum", by_hand(gate, "silu")),
+        ("product_sum", by_hand(up)),
+        ("hidden_sum", by_hand(gate)),
+    ):
         for layer in range(2):
-            scale = values.double().abs().sum(0).numpy()
-            assert_close(parts.arrays()[name][layer], whole.arrays()[name][layer], scale)
+            assert_sums(whole.arrays()[name][layer], expected, 300)
+            assert_sums(parts.arrays()[name][layer], expected, 300, batches=2)
 
 
 def test_no_gradient_is_kept() -> None:
@@ -347,6 +402,7 @@ INTERPRETED = """
 import sys
 import numpy as np
 import torch
+from engines.rounding import FORMULAS, UNIT, rounded
 from langneurons.engines import counting_kernel
 from langneurons.engines.counting import FUNCTIONS
 
@@ -373,16 +429,15 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
 smallest = torch.full((3, 1), 2.0**-24, dtype=torch.float16)
 assert [both(smallest, function)[0].item() for function in ("identity", "silu", "gelu", "gelu_tanh")] == [3, 0, 0, 0]
 
-# Activations are rounded to their format before they are summed. What is computed in float32 differs from torch by some
-# epsilons, so for a few in a thousand it is rounded the other way; where none is, sums agree to float32.
-values = 3 * torch.randn(600, 150, generator=torch.Generator().manual_seed(0)).half()
+# Activations are rounded to their format before they are summed: unrounded sums are outside of the bounds.
+values = 3 * torch.randn(20, 150, generator=torch.Generator().manual_seed(0)).half()
 for function in ("silu", "gelu", "gelu_tanh"):
-    activation = FUNCTIONS[function](values)
+    low, high = (bound.sum(0) for bound in rounded(FORMULAS[function], values))
+    allowed = 20 * UNIT * values.double().abs().sum(0)  # as many summands, and no activation exceeds its argument
     total = both(values, function)[1]
-    allowed = 16 * torch.finfo(torch.float32).eps * values.double().abs().sum(0)
-    assert ((total - activation.double().sum(0)).abs() <= allowed).double().mean() > 0.7, function
+    assert ((total >= low - allowed) & (total <= high + allowed)).all(), function
     unrounded = FUNCTIONS[function](values.double()).sum(0)
-    assert ((total - unrounded).abs() <= allowed).double().mean() < 0.3, function
+    assert ((unrounded < low - allowed) | (unrounded > high + allowed)).double().mean() > 0.3, function
 
 # Sums alone, over rows whose neurons do not follow each other in memory; nothing from no rows.
 total = torch.ones(150, dtype=torch.float64)
@@ -406,6 +461,7 @@ print("done")
 """Triton's interpreter has to be chosen before Triton is imported, so this is a process of its own."""
 
 
+@pytest.mark.full
 def test_the_kernel_where_numbers_are_special(tmp_path: Path) -> None:
     assert in_a_process(INTERPRETED, str(tmp_path / "far"), TRITON_INTERPRET="1") == "done\n"
 
@@ -421,7 +477,7 @@ from engines.common import engine_of
 engine = engine_of("llama")
 windows = np.load(sys.argv[1], mmap_mode="r")
 peaks = []
-for number in (100, 1000):
+for number in (50, 500):
     counts = engine.record(windows[:number])
     assert counts.tokens == windows[:number].size
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -429,11 +485,13 @@ print(peaks[1] - peaks[0])
 """
 
 
+@pytest.mark.full
 def test_memory_does_not_grow_with_the_number_of_tokens(tmp_path: Path) -> None:
     """Ten times as many windows, read where they lie, in a file that cannot be written. Their activations alone would
     take another 55 MB (900 windows of 64 tokens, three layers of 80 neurons, float32)."""
     file = tmp_path / "windows.npy"
-    np.save(file, np.random.default_rng(0).integers(0, 96, (1000, 64)).astype(np.uint32))
+    np.save(file, np.random.default_rng(0).integers(0, 96, (500, 64)).astype(np.uint32))
     file.chmod(0o444)
     grown = int(in_a_process(RECORDED, str(file)))  # KiB
-    assert grown < 4 * 1024  # the windows themselves, 0.25 MB, and what the memory allocator leaves between batches
+    # The windows themselves, 0.1 MB, and what a memory allocator leaves between batches: less than half of that.
+    assert grown < 27e6 / 1024 / 2

@@ -24,7 +24,8 @@ from hub_server import COMMIT, Hub, Repository, running
 from langneurons import artifacts
 from langneurons.engines import load_engine
 from langneurons.models.hub import resolve
-from langneurons.models.loading import ModelError, load_model, load_tokenizer
+from langneurons.models.loading import ModelError, load_model
+from langneurons.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 MODEL = "tiny/llama"
@@ -67,14 +68,14 @@ class Machine:
     def download(self, *arguments: str, **options: str) -> dict[str, Any]:
         """Download to the end; the document that was written."""
         process = self.start(*arguments, **options)
-        error = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=300)[1]
         assert process.returncode == 0, error
         return artifacts.read_document(self.output, "download")
 
     def refused(self, *arguments: str, **options: str) -> str:
         """Try to download something that cannot be; the one message."""
         process = self.start(*arguments, **options)
-        lines = process.communicate(timeout=60)[1].strip().splitlines()
+        lines = process.communicate(timeout=300)[1].strip().splitlines()
         assert process.returncode == 1
         assert not self.output.exists()
         assert lines[-1].startswith("error: "), lines
@@ -148,7 +149,7 @@ def test_files_of_tokenizers(machine: Machine) -> None:
 
 def test_one_bar_shows_the_progress(machine: Machine, folder: Path) -> None:
     process = machine.start()
-    shown = process.communicate(timeout=60)[1].replace("\r", "\n").splitlines()
+    shown = process.communicate(timeout=300)[1].replace("\r", "\n").splitlines()
     total = sum((folder / name).stat().st_size for name in (*SMALL, *TOKENIZER, *SHARDS)) / 1e9
     pin = "main today; pin it as 'revision' in the config"
     assert shown[0] == f"{MODEL}, commit {COMMIT} ({pin}): 7 files, {total:.2f} GB"
@@ -160,7 +161,7 @@ def test_one_bar_shows_the_progress(machine: Machine, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("revision", [None, "main", COMMIT])
+@pytest.mark.parametrize("revision", [None, COMMIT])
 def test_loading_offline_gives_the_model_of_the_folder(machine: Machine, folder: Path, revision: str | None) -> None:
     machine.download(MODEL, revision or "main")
     machine.hub.requests.clear()
@@ -206,12 +207,14 @@ def test_a_model_that_was_not_downloaded(machine: Machine, loader: Callable[[str
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("missing", [SHARDS[1], "tokenizer.json", "model.safetensors.index.json"])
-def test_a_cache_that_lost_a_file(machine: Machine, missing: str) -> None:
+def test_a_cache_that_lost_a_file(machine: Machine, tmp_path: Path) -> None:
     machine.download()
-    Path(resolve(MODEL), missing).unlink()
-    with pytest.raises(ModelError, match=r"its revision main is not complete in the hub's cache .*--force"):
-        resolve(MODEL)
+    for missing in (SHARDS[1], "tokenizer.json", "model.safetensors.index.json"):
+        file = Path(resolve(MODEL), missing)
+        kept = file.rename(tmp_path / "kept")  # a link of the cache to what it holds
+        with pytest.raises(ModelError, match=r"its revision main is not complete in the hub's cache .*--force"):
+            resolve(MODEL)
+        kept.rename(file)
 
 
 @pytest.mark.usefixtures("offline")
@@ -241,7 +244,7 @@ def test_a_killed_download_leaves_no_output_and_continues(machine: Machine, fold
     machine.hub.stalled = {SHARDS[1]}
     process = machine.start()
     complete = machine.cache / "hub" / "models--tiny--llama" / "snapshots" / COMMIT / SHARDS[0]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not (complete.exists() and SHARDS[1] in machine.hub.fetched()) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from engines.common import EPSILON, HALF, PROBE, engine_of, hooks_of, logits
+from engines.common import HALF, IN_HALF, IN_OTHER_BATCHES, PROBE, engine_of, hooks_of, logits
 from engines.families import FAMILIES, LAYERS, WIDTH, Family, neurons_of
+from engines.rounding import Computed
 from langneurons import artifacts
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import EngineError
+from langneurons.engines.counting import SUM_STEPS
 from langneurons.engines.hf import HfEngine
 from langneurons.engines.recording import Recorder
 from langneurons.errors import UserError
@@ -54,7 +57,9 @@ def layer_outputs(family: Family, model: Any) -> Iterator[dict[int, torch.Tensor
 # -- hidden states -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, *HALF])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, torch.float32) for name in FAMILIES), *itertools.product(IN_HALF, HALF)]
+)
 def test_hidden_sums_are_those_of_the_layers_outputs(name: str, dtype: torch.dtype) -> None:
     """Of the same forward passes, by a hook of our own, summed in float64."""
     family, engine = FAMILIES[name], engine_of(name, dtype)
@@ -66,10 +71,9 @@ def test_hidden_sums_are_those_of_the_layers_outputs(name: str, dtype: torch.dty
     for layer in range(LAYERS):
         assert outputs[layer].shape == (PROBE.size, WIDTH)
         by_hand = outputs[layer].double()
-        # Up to 96 summands of a batch are added in float32, whatever their own format: at most as many roundings of
-        # half an epsilon of the absolute sum, in practice a few.
-        allowed = 16 * EPSILON * by_hand.abs().sum(0).numpy()
-        assert (np.abs(counts.hidden_sum[layer] - by_hand.sum(0).numpy()) <= allowed).all()
+        # The batches, of four windows and two, are added in float32, whatever the format of the summands.
+        total = Computed.given(by_hand).total(4 * PROBE.shape[1], 1 / SUM_STEPS, 2)
+        assert total.holds(counts.hidden_sum[layer])
         # The layers differ, so a sum of another one would be noticed.
         assert by_hand.sum(0).abs().max() > 1
         assert layer == 0 or np.abs(counts.hidden_sum[layer] - counts.hidden_sum[layer - 1]).max() > 1
@@ -77,8 +81,9 @@ def test_hidden_sums_are_those_of_the_layers_outputs(name: str, dtype: torch.dty
 
 def test_hidden_sums_are_those_of_transformers_own_hidden_states(name: str) -> None:
     """`hidden_states[i + 1]` is what layer i returned; the last of them may be after the final norm, so it is left to
-    the test above."""
-    engine = HfEngine(FAMILIES[name].build(), None, 4, 4)  # of its own: transformers leaves its hooks on the model
+    the test above. In float64: this is another forward pass, with six windows instead of four and two."""
+    # Of its own: transformers leaves its hooks on the model.
+    engine = HfEngine(FAMILIES[name].build().double(), None, 4, 4)
     counts = engine.record(PROBE)
     assert counts.hidden_sum is not None
     with torch.inference_mode():
@@ -86,23 +91,14 @@ def test_hidden_sums_are_those_of_transformers_own_hidden_states(name: str) -> N
         states = engine.model(input_ids=batch, use_cache=False, output_hidden_states=True).hidden_states
     assert len(states) == LAYERS + 1
     for layer in range(LAYERS - 1):
-        by_hand = states[layer + 1].double().flatten(0, 1)
-        # Another forward pass, with six windows instead of four and two: single states differ by some roundings of
-        # the vectors of length 32 to 128 that they are made of.
-        allowed = 256 * EPSILON * by_hand.abs().sum(0).numpy()
-        assert (np.abs(counts.hidden_sum[layer] - by_hand.sum(0).numpy()) <= allowed).all()
-
-
-def test_hidden_sums_add_up_over_batches(name: str) -> None:
-    engine = engine_of(name)
-    whole = engine.record(PROBE)
+        by_hand = states[layer + 1].flatten(0, 1).sum(0).numpy()
+        assert np.abs(counts.hidden_sum[layer] - by_hand).max() <= IN_OTHER_BATCHES
+    # They add up over batches.
     parts = [engine.record(PROBE[:1]), engine.record(PROBE[1:])]
-    assert whole.hidden_sum is not None
     assert all(part.hidden_sum is not None for part in parts)
-    scale = np.abs(whole.hidden_sum).max(axis=1, keepdims=True)
-    difference = np.abs(sum(part.hidden_sum for part in parts) - whole.hidden_sum)  # type: ignore[misc, operator]
-    assert (difference <= 1e-5 * scale).all()  # float32 in other batches
-    assert sum(part.tokens for part in parts) == whole.tokens == PROBE.size
+    difference = sum(part.hidden_sum for part in parts) - counts.hidden_sum  # type: ignore[misc, operator]
+    assert np.abs(difference).max() <= IN_OTHER_BATCHES
+    assert sum(part.tokens for part in parts) == counts.tokens == PROBE.size
 
 
 def test_hidden_states_that_are_not_finite_are_refused(name: str) -> None:
@@ -182,42 +178,46 @@ SENTENCES = [
 """In no order; none of window 2."""
 
 
-def activations(family: Family, engine: HfEngine) -> torch.Tensor:
-    """Activations worked out by hand from the FFN inputs of a forward pass, float64 [layer, window, position,
-    neuron]."""
-    with torch.inference_mode(), family.captured(engine.model) as (inputs, _):
-        logits(engine.model)
-    by_layer = [family.activation(engine.model, layer, inputs[layer]) for layer in range(LAYERS)]
-    return torch.stack(by_layer).unflatten(1, PROBE.shape)
+KEPT = 2.0**-11
+"""Means are kept in float16: half of its epsilon, and below its normal range half of its smallest step of 2**-24."""
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize(
+    ("name", "batch_size"), [*((name, 4) for name in FAMILIES), *itertools.product(IN_HALF, (1, 100))]
+)
 def test_means_of_sentences_are_those_of_the_activations_by_hand(
     name: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, engine = FAMILIES[name], engine_of(name)
+    before = logits(engine.model)
     monkeypatch.setattr(engine, "batch_size", batch_size)
-    found = engine.sentence_means(PROBE, SENTENCES)
-    by_hand = activations(family, engine)
+    with family.captured(engine.model) as (inputs, _):
+        found = engine.sentence_means(PROBE, SENTENCES)
     assert found.means.shape == (len(SENTENCES), LAYERS, neurons_of(family))
     assert found.means.dtype == np.float16
     assert found.tokens.tolist() == [24, 6, 5, 1, 5, 7, 14]
     assert found.tokens.dtype == np.int64
-    for means, sentence in zip(found.means, SENTENCES, strict=True):
-        expected = by_hand[:, sentence.window, sentence.start : sentence.stop].mean(dim=1).numpy()
-        # Kept in float16: half of its epsilon of 2**-10, and below its normal range half of its smallest step of
-        # 2**-24. Computed in float32: 1e-5.
-        allowed = 2.0**-11 * np.abs(expected) + 2.0**-25 + 1e-5
-        assert (np.abs(means - expected) <= allowed).all()
-        assert np.abs(expected).max() > 0.5
+    read = [0, 1, 3, 4, 5]  # the windows that have sentences
+    for layer in range(LAYERS):
+        activation = family.activation(engine.model, layer, inputs[layer])
+        for means, sentence in zip(found.means[:, layer], SENTENCES, strict=True):
+            start = read.index(sentence.window) * PROBE.shape[1]
+            rows = slice(start + sentence.start, start + sentence.stop)
+            expected = Computed(activation.exact[rows], activation.error[rows]).mean()
+            kept = KEPT * expected.largest + 2.0**-25
+            assert Computed(expected.exact, expected.error + kept).holds(means)
+            assert expected.exact.abs().max() > 0.5
     # Beside each other, sentences differ by far more than is allowed.
     assert np.abs(found.means[1].astype(np.float64) - found.means[5]).max() > 0.05
+    assert torch.equal(logits(engine.model), before)
+    assert hooks_of(engine.model) == 0
 
 
 @pytest.mark.parametrize("dtype", HALF)
-def test_means_of_sentences_in_half_precision(name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("half", IN_HALF)
+def test_means_of_sentences_in_half_precision(half: str, dtype: torch.dtype) -> None:
     """Summed in float32: of 24 activations of one format, not of sums rounded to it."""
-    family, engine = FAMILIES[name], engine_of(name, dtype)
+    family, engine = FAMILIES[half], engine_of(half, dtype)
     kept: dict[int, torch.Tensor] = {}
     handles = [
         engine._module(layer, engine.layout.activation).register_forward_hook(
@@ -230,14 +230,13 @@ def test_means_of_sentences_in_half_precision(name: str, dtype: torch.dtype) -> 
         handle.remove()
     for layer in range(LAYERS):
         assert kept[layer].shape == (24, neurons_of(family))
-        expected = kept[layer].mean(dim=0).numpy()
-        # As above, and a few roundings of float32 relative to the largest terms.
-        allowed = 2.0**-11 * np.abs(expected) + 2.0**-25 + 8 * EPSILON * kept[layer].abs().mean(dim=0).numpy()
-        assert (np.abs(found.means[0, layer] - expected) <= allowed).all()
+        expected = Computed.given(kept[layer]).mean()
+        allowed = expected.error + KEPT * expected.largest + 2.0**-25
+        assert Computed(expected.exact, allowed).holds(found.means[0, layer])
 
 
 def test_a_sentence_is_read_with_what_stands_before_it() -> None:
-    engine = engine_of("llama")
+    engine = engine_of("llama", torch.float64)
     inside = engine.sentence_means(PROBE, [Sentence(0, 10, 20), Sentence(1, 0, 10)]).means
     alone = engine.sentence_means(PROBE[:2, 10:20], [Sentence(0, 0, 10), Sentence(1, 0, 10)]).means
     changed = PROBE[:2].copy()
@@ -246,9 +245,11 @@ def test_a_sentence_is_read_with_what_stands_before_it() -> None:
     # In the first layer attention already sees the window, so all layers differ, by far more than rounding.
     assert (np.abs(inside[0] - alone[0]).max(axis=1) > 0.01).all()
     assert (np.abs(inside[0] - with_other_words[0]).max(axis=1) > 0.01).all()
-    # What comes after a sentence does not count: attention looks back only.
+    # What comes after a sentence does not count: attention looks back only. Computed in float64 and summed in float32,
+    # means may be kept as neighbours in float16.
     cut = engine.sentence_means(PROBE[:2, :20], [Sentence(0, 10, 20), Sentence(1, 0, 10)]).means
-    assert np.abs(inside - cut).max() < 2e-3
+    one_step = 2 * KEPT * np.abs(inside.astype(np.float64)) + 2.0**-24
+    assert (np.abs(inside.astype(np.float64) - cut) <= one_step).all()
 
 
 def test_only_windows_with_sentences_are_run() -> None:
@@ -260,14 +261,6 @@ def test_only_windows_with_sentences_are_run() -> None:
     engine.sentence_means(PROBE, SENTENCES)
     handle.remove()
     assert rows == [4, 1]  # windows 0, 1, 3, 4, then 5
-
-
-def test_recording_sentences_leaves_no_hook(name: str) -> None:
-    engine = engine_of(name)
-    before = logits(engine.model)
-    engine.sentence_means(PROBE, SENTENCES)
-    assert torch.equal(logits(engine.model), before)
-    assert hooks_of(engine.model) == 0
 
 
 def broken(value: float) -> HfEngine:

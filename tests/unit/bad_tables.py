@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.text import Text
 
 from langneurons.report import figures, findings
 from unit import test_figures
@@ -132,10 +135,41 @@ def shown_as_numbers(page: Page) -> list[str]:
 
 
 def drawn(name: str, **changed: pd.DataFrame) -> list[str]:
-    """The texts of a figure of the full case, some tables changed; matplotlib leaves each in a comment of the SVG."""
-    drawing, tables = figures.FIGURES[name], complete() | changed
-    shown = [
-        table[table["model"] == "tiny"] if "model" in table else table for table in map(tables.get, drawing.tables)
+    """The visible texts of a figure of the full case, some tables changed."""
+    return list(_drawn_intact(name)) if not changed else _texts_of(name, complete() | changed)
+
+
+@cache
+def _drawn_intact(name: str) -> tuple[str, ...]:
+    return tuple(_texts_of(name, complete()))
+
+
+def _texts_of(name: str, tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Drawn, with the ticks of its axes. It is not laid out and not saved, which takes most of the time."""
+    figure = figures.FIGURES[name].draw(*rows_of_model(name, tables), LANGUAGES)
+    figure.set_layout_engine("none")
+    figure.draw_without_rendering()
+    return list(_visible(figure))
+
+
+def rows_of_model(name: str, tables: dict[str, pd.DataFrame]) -> list[pd.DataFrame]:
+    """The tables of a figure, cut to the model as the script cuts them."""
+    return [
+        table[table["model"] == "tiny"] if "model" in table else table
+        for table in (tables[table] for table in figures.FIGURES[name].tables)
     ]
-    svg = figures.plot(shown, drawing.draw, LANGUAGES)
+
+
+def saved(name: str, **changed: pd.DataFrame) -> list[str]:
+    """The texts of the same figure as SVG, in which matplotlib leaves each line as a comment."""
+    svg = figures.plot(rows_of_model(name, complete() | changed), figures.FIGURES[name].draw, LANGUAGES)
     return re.findall(r"<!-- (.*?) -->", svg, re.DOTALL)
+
+
+def _visible(artist: Artist) -> Iterator[str]:
+    if not artist.get_visible():
+        return
+    if isinstance(artist, Text) and artist.get_text().strip():
+        yield artist.get_text()
+    for part in artist.get_children():
+        yield from _visible(part)

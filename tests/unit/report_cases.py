@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
@@ -31,17 +32,22 @@ class Page(HTMLParser):
         super().__init__()
         self.tables: dict[str, list[list[str]]] = {}
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
         self.sections: dict[str, str] = {}
         """Text of every section by its id, white space as shown; without what a style or a script says."""
         self.commands: dict[str, list[str]] = {}
         """By section, what stands as code in it."""
+        self._pieces: list[str] = []
+        self._of_section: dict[str, list[str]] = {}
         self._section = ""
         self._caption: str | None = None
         self._rows: list[list[str]] = []
         self._open: list[str] = []
         self.feed(html)
         self.close()
+        self.text = "".join(self._pieces)
+        for name, pieces in self._of_section.items():
+            words = "".join(pieces)
+            self.sections[name] = " ".join(words.split()) + " " * words[-1:].isspace()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -71,10 +77,9 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" in self._open:
             return
-        self.text += data
+        self._pieces.append(data)
         if self._section and "script" not in self._open:
-            before = self.sections.get(self._section, "")
-            self.sections[self._section] = " ".join(f"{before}{data}".split()) + " " * (f" {data}"[-1].isspace())
+            self._of_section.setdefault(self._section, []).append(data)
         if "code" in self._open:
             self.commands[self._section][-1] += data
         if "caption" in self._open:
@@ -298,6 +303,7 @@ def page_of(**parts: Any) -> tuple[Page, str]:
     return Page(html), html
 
 
+@cache
 def full_page() -> tuple[Page, str]:
     svg = '<svg width="540pt" height="100pt" xmlns="http://www.w3.org/2000/svg"><g/></svg>'
     names = ("layer_profile", "perplexity_ratio", "perplexity_spread", "output_languages")
@@ -306,6 +312,7 @@ def full_page() -> tuple[Page, str]:
     return page_of(tables=all_tables(), figures=figures, texts={"tiny": answers()}, timings=timings)
 
 
+@cache
 def hostile_page() -> tuple[Page, str]:
     texts = answers(HOSTILE)
     texts.loc[texts["language"] == "de", ["input", "output"]] = [f"Q: {HOSTILE}\nA:", RTL]

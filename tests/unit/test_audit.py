@@ -394,10 +394,10 @@ def test_only_empty_edits() -> None:
 
 
 def test_answers_without_a_baseline() -> None:
-    """Measured as in the workflow: what has no baseline is missing, not different."""
+    """Measured as in the workflow: what has no baseline is missing, not different. The quick identifier will do."""
     text = answers().query("perturbation == 'deactivate-en'").drop(columns=["identical_to_baseline", "output_language"])
     lists = dict.fromkeys(LANGUAGES, frozenset[str]())
-    measured = measure_outputs(text.assign(output_tokens=None), lists)
+    measured = measure_outputs(text.assign(output_tokens=None), lists, identifiers=["py3langid"])
     assert measured["identical_to_baseline"].isna().all()
     expect("effect", text_only(text=measured), (NOTE, "", "There is no perturbed output beside a baseline"))
     # Windows have one all the same, and it is windows that the sentence speaks of.

@@ -9,7 +9,7 @@ import pytest
 
 from langneurons.report import figures
 from unit import test_figures
-from unit.bad_tables import NO_NUMBER, complete, drawn, metrics, with_value
+from unit.bad_tables import NO_NUMBER, complete, drawn, metrics, saved, with_value
 from unit.report_cases import convergence
 
 PAIRS = [(name, table) for name, drawing in figures.FIGURES.items() for table in drawing.tables if metrics(table)]
@@ -18,15 +18,37 @@ NO_SHARE = "How many answers are in the language that they were steered to is no
 RATE = "Which share of the neurons was switched off is not known."
 
 
+def numbers_of(table: str) -> list[str]:
+    """The columns that may be without numbers: of settings the rate alone."""
+    return ["top_rate"] if table in ("thresholds", "variants") else metrics(table)
+
+
 @pytest.mark.parametrize(("name", "table"), PAIRS)
-@pytest.mark.parametrize("where", ["one", "all"])
-def test_no_figure_fails(name: str, table: str, where: str) -> None:
-    """Whatever number is missing, and all of them together; none is written as Python would."""
-    columns = ["top_rate"] if table in ("thresholds", "variants") else metrics(table)
-    for chosen in [columns, *([column] for column in columns)] if where == "all" else [columns]:
-        texts = drawn(name, **{table: with_value(table, chosen, where=where)})
+def test_no_figure_fails(name: str, table: str) -> None:
+    """Without any number in one row, and in all rows; none is written as Python would."""
+    for where in ("one", "all"):
+        texts = drawn(name, **{table: with_value(table, numbers_of(table), where=where)})
+        assert texts, where
+        assert not [text for text in texts if NO_NUMBER.search(text)], where
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "table"), PAIRS)
+def test_no_figure_fails_for_any_column(name: str, table: str) -> None:
+    """The same for every column alone, saved: which number is missing makes no difference."""
+    for chosen in [numbers_of(table), *([column] for column in numbers_of(table))]:
+        texts = saved(name, **{table: with_value(table, chosen)})
         assert texts, chosen
         assert not [text for text in texts if NO_NUMBER.search(text)], chosen
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_a_figure_without_any_number_can_be_saved(name: str) -> None:
+    """Numbers that are none reach the layout and the file: no table of the figure has any."""
+    tables = {table: with_value(table, numbers_of(table)) for table in figures.FIGURES[name].tables if metrics(table)}
+    texts = saved(name, **tables)
+    assert texts
+    assert not [text for text in texts if NO_NUMBER.search(text)]
 
 
 @pytest.mark.parametrize(

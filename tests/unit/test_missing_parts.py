@@ -5,6 +5,7 @@ Apart from these stand what is no part of the run, and tables that are there wit
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,10 @@ def test_a_table_that_is_missing(table: str) -> None:
 
 
 @pytest.mark.parametrize("table", SECTIONS)
-@pytest.mark.parametrize("how", ["header", "nothing", "another model"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param("header", marks=pytest.mark.full), pytest.param("nothing", marks=pytest.mark.full), "another model"],
+)
 def test_a_table_without_rows_of_a_model(table: str, how: str) -> None:
     full = complete()[table]
     changed = {"header": full.iloc[:0], "nothing": pd.DataFrame(), "another model": full.assign(model="another")}[how]
@@ -89,6 +93,18 @@ def test_a_table_without_rows_of_a_model(table: str, how: str) -> None:
     assert of_commands(page) == []  # it is there
     assert shown_as_numbers(page) == []
     assert "another" not in page.sections["neurons"] + page.sections["run"]
+
+
+@pytest.mark.parametrize("how", ["header", "nothing"])
+def test_tables_without_any_rows(how: str) -> None:
+    """All of them at once: each is said where it is needed, and none is asked for."""
+    empty = {table: complete()[table].iloc[:0] if how == "header" else pd.DataFrame() for table in SECTIONS}
+    page = page_with(**empty)
+    words = " ".join(page.sections.values())
+    said = {table for table in SECTIONS if f"the table {table}.csv has no rows for tiny." in words}
+    assert said == {*SECTIONS} - {"convergence"}  # without neurons there are no two methods to compare
+    assert of_commands(page) == []
+    assert shown_as_numbers(page) == []
 
 
 @pytest.mark.parametrize(
@@ -125,6 +141,15 @@ def test_only_the_model_without_rows_is_named() -> None:
 # -- figures and other files -------------------------------------------------------------------------------------------
 
 
+def test_figures_that_are_missing() -> None:
+    """All of them: each is asked for where it is needed."""
+    page, _ = page_of(tables=complete(), config=complete_config(), texts={"tiny": answers()})
+    assert {name: asked_for(page, f"results/figures/tiny/{name}.svg") for name in figures.FIGURES} == PLACES
+    for name, places in PLACES.items():
+        assert f"The figure {name} of tiny is missing:" in page.sections[places[0]]
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_a_figure_that_is_missing(name: str) -> None:
     drawn = {"tiny": {other: SVG for other in figures.FIGURES if other != name}}
@@ -165,6 +190,15 @@ def measured(config: dict[str, Any]) -> dict[str, pd.DataFrame]:
     return tables
 
 
+@cache
+def page_of_run(*perturbations: str) -> Page:
+    """The page of a run of these variants alone, with all that it measured."""
+    tiny = {"source": "demo", "architecture": "llama"}
+    run = RUN | {"perturbations": list(perturbations)}
+    config = config_of(run=run, perturbations=CATALOGUE, models={"tiny": tiny})
+    return page_with(config=config, **measured(config))
+
+
 @pytest.mark.parametrize(
     ("perturbations", "section", "words"),
     [
@@ -183,9 +217,7 @@ def measured(config: dict[str, Any]) -> dict[str, pd.DataFrame]:
     ],
 )
 def test_what_is_no_part_of_the_run(perturbations: list[str], section: str, words: str) -> None:
-    tiny = {"source": "demo", "architecture": "llama"}
-    config = config_of(run=RUN | {"perturbations": perturbations}, perturbations=CATALOGUE, models={"tiny": tiny})
-    page = page_with(config=config, **measured(config))
+    page = page_of_run(*perturbations)
     assert words in page.sections[section]
     assert words not in intact().sections[section]
     assert of_commands(page) == []

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
+
+from workflow import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,19 +62,30 @@ class Project:
     folder: Path
     config: dict = field(default_factory=lambda: TINY)
     environment: dict[str, str] = field(default_factory=lambda: environment())
+    python: Path = Path(sys.executable)
+    """What snakemake runs in. What its jobs run in, the environment says."""
 
-    def snakemake(self, *arguments: str, config: dict | None = None, timeout: int = 600) -> subprocess.CompletedProcess:
+    def warmed(self) -> Project:
+        """The same, in processes that are forked."""
+        return replace(self, python=warm.python(), environment=environment(warm.python()))
+
+    def copied(self, folder: Path) -> Project:
+        """Another copy in this state."""
+        shutil.copytree(self.folder, folder)
+        return replace(self, folder=folder)
+
+    def snakemake(self, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
         """Run snakemake on the tiny experiment, with an overlay of the config."""
         files = [self.folder / "tiny.yaml"]
         files[0].write_text(yaml.safe_dump(self.config))
         if config is not None:
             files.append(self.folder / "overlay.yaml")
             files[1].write_text(yaml.safe_dump(config, allow_unicode=True))
-        return self.plain(*arguments, "--configfile", *map(str, files), timeout=timeout)
+        return self.plain(*arguments, "--configfile", *map(str, files))
 
-    def plain(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess:
+    def plain(self, *arguments: str, timeout: int = 3000) -> subprocess.CompletedProcess:
         """Run snakemake with nothing but these arguments."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        command = [str(self.python), "-m", "snakemake", "--cores", "2", *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, text=True, capture_output=True, timeout=timeout, check=False
         )
@@ -105,9 +118,9 @@ class Project:
         }
 
 
-def environment() -> dict[str, str]:
-    """This environment's programs first, and never the network."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def environment(python: Path = Path(sys.executable)) -> dict[str, str]:
+    """This Python and the programs of this environment first, and never the network."""
+    path = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "random"}
 
 
@@ -140,7 +153,7 @@ def copy_project(folder: Path) -> Project:
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy in which nothing has run."""
-    return copy_project(tmp_path_factory.mktemp("fresh") / "langneurons")
+    return copy_project(tmp_path_factory.mktemp("fresh") / "langneurons").warmed()
 
 
 @pytest.fixture(scope="session")
@@ -154,9 +167,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Projec
         shared = shared.parent
     with FileLock(shared / "finished.lock"):
         if not (shared / "finished" / "done").exists():
-            project = copy_project(shared / "finished" / "langneurons")
-            project.run()
+            copy_project(shared / "finished" / "langneurons").warmed().run()
             (shared / "finished" / "done").touch()
-    folder = tmp_path_factory.mktemp("finished") / "langneurons"
-    shutil.copytree(shared / "finished" / "langneurons", folder)
-    return Project(folder)
+    done = Project(shared / "finished" / "langneurons").warmed()
+    return done.copied(tmp_path_factory.mktemp("finished") / "langneurons")

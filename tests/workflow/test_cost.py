@@ -71,8 +71,9 @@ def test_small_experiment(fresh: Project) -> None:
     assert counted(laid_over(TINY)) == fresh.stale()
 
 
+@pytest.mark.full
 def test_everything_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = copy_project(tmp_path / "langneurons")
+    project = copy_project(tmp_path / "langneurons").warmed()
     (project.folder / "files").mkdir()
     for language in ("en", "de"):
         (project.folder / "files" / f"{language}.pt").touch()
@@ -87,12 +88,13 @@ FEWER = {"run": {"languages": ["en", "de", "cy", "zh", "zh_yue"]}}
 """Of a hundred languages snakemake has 120,000 files to look at, which takes longer than a test may."""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("files", "overlay"), [(["paper.yaml"], {}), (["paper.yaml", "hundred-languages.yaml"], FEWER)]
 )
 def test_experiments(tmp_path: Path, files: list[str], overlay: dict[str, Any]) -> None:
     """Without network, and with questions and stop words of every language."""
-    project = copy_project(tmp_path / "langneurons")
+    project = copy_project(tmp_path / "langneurons").warmed()
     folder = tmp_path / "folder"
     parts = [yaml.safe_load((ROOT / EXPERIMENTS / file).read_text(encoding="utf-8")) for file in files]
     for part in parts:

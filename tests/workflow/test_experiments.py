@@ -20,7 +20,7 @@ EXPERIMENTS = Path("workflow") / "experiments"
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A copy in which nothing has run, with questions for the paper's languages."""
-    project = copy_project(tmp_path / "langneurons")
+    project = copy_project(tmp_path / "langneurons").warmed()
     folder = tmp_path / "folder" / "questions"
     folder.mkdir(parents=True)
     for language in ("en", "zh", "fr", "es", "vi", "id", "ja"):
@@ -78,6 +78,7 @@ def test_replication(project: Project) -> None:
     assert eager == {"false"}  # no edit needs hooks, so graphs stay on
 
 
+@pytest.mark.full
 def test_replication_with_its_own_amounts_of_text(project: Project) -> None:
     """The option that stands in the file as a comment."""
     text = (ROOT / EXPERIMENTS / "llama2-mgpt.yaml").read_text()
@@ -91,6 +92,7 @@ def test_replication_with_its_own_amounts_of_text(project: Project) -> None:
     assert len(budgets) == 6
 
 
+@pytest.mark.full
 def test_paper(project: Project) -> None:
     folder = project.folder.parent / "folder"
     jobs, output = planned(project, "paper", "--resources", "gpu=4", "--config", f"folder={folder}")
@@ -124,6 +126,7 @@ def test_paper(project: Project) -> None:
     assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in revisions)
 
 
+@pytest.mark.full
 def test_paper_without_questions(project: Project) -> None:
     file = str(EXPERIMENTS / "paper.yaml")
     done = project.plain("-n", "--configfile", file)

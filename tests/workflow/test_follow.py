@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from chaos.comparison import compared, differences
 from workflow.conftest import TINY, Project, environment
+
+pytestmark = pytest.mark.full
 
 JOBS = {"follow": "jobs"}
 MODEL = "tiny-gpt2"
@@ -20,9 +21,7 @@ MEASURING = ("measure_perplexity", "generate_text")
 @pytest.fixture(scope="module")
 def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished experiment of its own, of which jobs are followed."""
-    folder = tmp_path_factory.mktemp("follow") / "langneurons"
-    shutil.copytree(finished.folder, folder)
-    copied = Project(folder)
+    copied = finished.copied(tmp_path_factory.mktemp("follow") / "langneurons")
     jobs = copied.stale(config=JOBS)
     assert not [rule for rule in jobs if rule.startswith(MEASURING)]
     assert jobs["score_perplexity"] == jobs["score_text"] == 2  # they depend on other files now
@@ -50,20 +49,12 @@ def test_the_results_are_the_same(project: Project, finished: Project) -> None:
     assert project.stale(config=JOBS) == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "rule"),
-    [
-        ("generations/deactivate-en/de.jsonl", "generate_text_deactivate"),
-        ("perplexity/none", "measure_perplexity_none"),
-    ],
-)
-def test_deleted_files_are_made_anew(name: str, rule: str, project: Project, finished: Project) -> None:
-    path = project.folder / "results" / MODEL / name
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-    assert project.stale(config=JOBS)[rule] == 1
+def test_deleted_files_are_made_anew(project: Project, finished: Project) -> None:
+    """A file, and a folder of files."""
+    shutil.rmtree(project.folder / "results" / MODEL / "perplexity/none")
+    (project.folder / "results" / MODEL / "generations/deactivate-en/de.jsonl").unlink()
+    stale = project.stale(config=JOBS)
+    assert stale["measure_perplexity_none"] == stale["generate_text_deactivate"] == 1
     project.run(config=JOBS)
     same(project, finished)
     assert project.stale(config=JOBS) == {}
@@ -82,20 +73,19 @@ def test_a_single_file_can_be_asked_for(project: Project) -> None:
     project.run(config=JOBS)
 
 
-@pytest.mark.parametrize("delete", [True, False])
-def test_damaged_files_are_made_anew(delete: bool, project: Project, finished: Project) -> None:
-    """By the command that `verify_results` prints."""
+def test_damaged_files_are_made_anew(project: Project, finished: Project) -> None:
+    """By the command that `verify_results` prints. It does not depend on whether they were deleted (test_faults.py)."""
     damaged = f"results/{MODEL}/perplexity/random-de-2/en.parquet"
     path = project.folder / damaged
     path.write_bytes(path.read_bytes()[:100])
     done = subprocess.run(
-        [sys.executable, "workflow/scripts/verify_results.py", *["--delete"] * delete],
+        [sys.executable, "workflow/scripts/verify_results.py"],
         cwd=project.folder, env={**environment(), "PYTHONPATH": "workflow"}, text=True, capture_output=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert f"{damaged}: is damaged" in done.stdout
-    assert Path(path).exists() != delete
+    assert path.exists()
     command = f"snakemake --cores all --resources gpu=1 --force results/{MODEL}/perplexity/random.json"
     assert command in done.stdout.splitlines()
     project.run(*command.split()[1:], config=JOBS)

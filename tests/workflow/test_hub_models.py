@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,8 @@ from hub_server import COMMIT, Hub, Repository, running
 from langneurons import artifacts
 from workflow.conftest import Project, environment
 from workflow.test_mistakes import message_of
+
+pytestmark = pytest.mark.full
 
 CONFIG = {
     "run": {"models": ["remote"]},
@@ -28,8 +29,7 @@ STALE = {"download_model": 1, "tokenize_corpus": 1, "record_activations": 1}
 def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the finished experiment, in which a model of a hub was downloaded; the hub is gone since."""
     folder = tmp_path_factory.mktemp("hub")
-    project = Project(folder / "langneurons")
-    shutil.copytree(finished.folder, project.folder)
+    project = finished.copied(folder / "langneurons")
     hub = Hub({"tiny/gpt2": Repository.of(finished.folder / "results" / "tiny-gpt2" / "model")})
     with running(hub):
         project.environment = environment() | hub.environment(folder / "cache")

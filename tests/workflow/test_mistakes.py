@@ -41,27 +41,8 @@ def message_of(output: str) -> str:
 
 @pytest.mark.parametrize(
     ("mistake", "words"),
-    [
+    [  # of what the library refuses one is enough (tests/unit/test_config.py has all), of what the rules do each
         ({"identification": {"top_rat": 0.1}}, ["identification.top_rat", "Did you mean 'top_rate'"]),
-        ({"run": {"models": ["lama-demo"]}}, ["run.models[0]", "lama-demo", "llama-demo"]),
-        ({"run": {"languages": ["en"]}}, ["run.languages", "entropy 0", "at least two"]),
-        ({"run": {"languages": ["en", "fr"]}}, ["'fr' has no corpus", "corpora.languages.fr"]),
-        ({"run": {"languages": ["en", False]}}, ["run.languages.1", "in quotes"]),
-        (
-            {
-                "run": {"languages": ["en", "fr"]},
-                "corpora": {
-                    "languages": {"fr": {"source": "files", "path": "workflow/langneurons/demo/corpus/de/*.txt"}}
-                },
-            },
-            ["'fr' has no prompts", "generation.prompts.fr"],
-        ),
-        ({"generation": {"prompts": {"de": "empty.txt"}}}, ["empty.txt", "'de' has no prompts", "one per line"]),
-        (
-            {"run": {"models": ["gone"]}, "models": {"gone": {"source": "folder", "path": "models/gone"}}},
-            ["models/gone", "does not exist"],
-        ),
-        ({"corpora": {"languages": {"de": {"source": "files", "path": "nowhere/*.txt"}}}}, ["'de'", "nowhere/*.txt"]),
         (  # snakemake would give its jobs the one GPU of the profile
             {"models": {"tiny-gpt2": {"gpus": 2}}},
             ["models.tiny-gpt2.gpus", "is 2", "has 1 GPU", "--resources gpu=2"],
@@ -70,7 +51,6 @@ def message_of(output: str) -> str:
 )
 def test_before_any_job(finished: Project, mistake: dict, words: list[str]) -> None:
     """What the config alone shows is said before anything runs, in a dry run too."""
-    (finished.folder / "empty.txt").write_text("\n\n")
     before = finished.files()
     output = finished.mistake("-n", config=mistake)
     message = message_of(output)

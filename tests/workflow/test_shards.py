@@ -11,6 +11,8 @@ import pytest
 from langneurons import artifacts
 from workflow.conftest import TINY, TINY_MODEL, Project
 
+pytestmark = pytest.mark.full
+
 MODELS, LANGUAGES = TINY["run"]["models"], TINY["run"]["languages"]
 RECORDINGS = [f"results/{model}/activations/{language}.safetensors" for model in MODELS for language in LANGUAGES]
 SMALL = {"models": {model: {"batch_size": 8} for model in MODELS}}
@@ -24,9 +26,7 @@ def sharded(shards: int, **more: dict) -> dict:
 @pytest.fixture(scope="module")
 def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished experiment of its own, whose recordings were made in batches of 8."""
-    folder = tmp_path_factory.mktemp("shards") / "langneurons"
-    shutil.copytree(finished.folder, folder)
-    copied = Project(folder)
+    copied = finished.copied(tmp_path_factory.mktemp("shards") / "langneurons")
     copied.run(*RECORDINGS, "--forcerun", "record_activations", config=SMALL)
     return copied
 
@@ -35,9 +35,9 @@ def recordings(project: Project) -> dict[str, bytes]:
     return {name: (project.folder / name).read_bytes() for name in RECORDINGS}
 
 
-@pytest.mark.parametrize("shards", [2, 3])
-def test_shards_give_the_same_files(project: Project, shards: int) -> None:
-    """Byte for byte, and nothing is left of the shards."""
+def test_shards_give_the_same_files(project: Project) -> None:
+    """Byte for byte, and nothing is left of the shards: three, of which the last is shorter."""
+    shards = 3
     whole = recordings(project)
     for name in RECORDINGS:
         (project.folder / name).unlink()
@@ -63,19 +63,14 @@ def test_a_recording_takes_hardly_more_room_than_its_arrays(project: Project) ->
     shutil.rmtree(project.folder / "results" / "wide")
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_another_number_of_shards_reruns_no_finished_recording(project: Project, number: int) -> None:
-    assert project.stale(*RECORDINGS, config=sharded(number)) == {}
+def test_another_number_of_shards_reruns_no_finished_recording(project: Project) -> None:
+    assert project.stale(*RECORDINGS, config=sharded(2)) == {}
+    assert project.stale(*RECORDINGS, config=sharded(1)) == {}
 
 
 def test_more_text_is_recorded_with_the_new_number(project: Project) -> None:
     jobs = project.stale(*RECORDINGS, config=sharded(3, corpora={"tokens": {"train": 3900}}))
     assert jobs == {"tokenize_corpus": 4, "record_shard": 12, "record_activations": 4}
-
-
-def test_the_report_does_not_depend_on_shards(finished: Project) -> None:
-    """The number is not even told to the rules that show the config."""
-    assert finished.stale(config={"recording": {"shards": 2}, "models": SMALL["models"]}) == {}
 
 
 def test_shards_cut_for_different_batch_sizes(project: Project) -> None:

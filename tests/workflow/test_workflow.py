@@ -204,8 +204,12 @@ def test_every_edit_was_proved(finished: Project) -> None:
     assert (edited["logits_change"] > 0).all()
 
 
+@pytest.mark.full
 def test_same_seed_gives_the_same_bytes(finished: Project, tmp_path: Path) -> None:
-    """All that one model measured is byte-identical in a second run from scratch, weights and texts included."""
+    """All that one model measured is byte-identical in a second run from scratch, weights and texts included.
+
+    Every job starts a Python of its own here, with hashes of its own, as outside of the tests.
+    """
     again = copy_project(tmp_path / "langneurons")
     targets = [f"results/tiny-gpt2/metrics/{metric}.parquet" for metric in ("perplexity", "text")]
     again.run(*targets)

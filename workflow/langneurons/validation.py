@@ -10,6 +10,7 @@ import copy
 import difflib
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,10 @@ def validate(config: Mapping) -> Mapping:
     Raises:
         UserError: naming the key, what was expected and what to do.
     """
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    schema: Any = _validator().schema  # jsonschema allows a truth value, too
     _check_keys(config)
     config = json.loads(json.dumps(config))  # plain containers; a copy
-    validator = jsonschema.Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
+    errors = sorted(_validator().iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
     if errors:
         raise ConfigError(_explain(errors[0]))
     config = _with_defaults(config, schema, schema)
@@ -68,6 +68,13 @@ def validate(config: Mapping) -> Mapping:
     _cross_check(config, written)
     _check_fonts(config["report"]["fonts"])
     return config
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    """Of the schema, which is read once, and by libyaml if PyYAML has it: that takes a tenth of the time."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return jsonschema.Draft202012Validator(yaml.load(SCHEMA.read_text(encoding="utf-8"), loader))
 
 
 def _fill_folder(config: Mapping) -> None:

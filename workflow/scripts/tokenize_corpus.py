@@ -9,7 +9,7 @@ from langneurons.config import SPLITS, source_files
 from langneurons.corpus.sources import SPLIT_SEED, documents
 from langneurons.corpus.windows import pack
 from langneurons.errors import run
-from langneurons.models.loading import load_tokenizer
+from langneurons.models.tokenizer import load_tokenizer
 from langneurons.progress import progress
 
 

@@ -15,6 +15,9 @@ from langneurons.interventions import Intervention
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans
 
+NOT_FINITE = "the model's {} are NaN or infinite. Use a wider number format (dtype), or check its weights."
+"""What every engine says where numbers that must be finite are not."""
+
 
 class EngineError(UserError):
     """The engine cannot do what was asked, or found that it did not do it."""

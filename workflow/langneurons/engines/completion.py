@@ -8,7 +8,7 @@ from typing import Any
 
 import transformers
 
-from langneurons.engines.base import Completion, EngineError
+from langneurons.engines.base import Completion
 
 
 def end_tokens(generation_config: Any, tokenizer: Any) -> list[int]:
@@ -25,15 +25,6 @@ def generation_config_of(folder: str, config: Any) -> Any:
         return transformers.GenerationConfig.from_pretrained(folder)
     except OSError:
         return transformers.GenerationConfig.from_model_config(config)
-
-
-def check_context(longest: int, new_tokens: int, context: int | None) -> None:
-    """Raise EngineError if the longest prompt and its answer exceed the model's context."""
-    if context and longest + new_tokens > context:
-        raise EngineError(
-            f"the longest prompt has {longest} tokens; with generation.max_new_tokens = {new_tokens} it exceeds the "
-            f"model's context of {context}. Lower generation.max_new_tokens to {max(context - longest, 0)} or less."
-        )
 
 
 def completion(

@@ -77,6 +77,8 @@ class Accumulator:
         }
         self.batch = {name: [total.clone() for total in totals] for name, totals in self.totals.items()}
         """The part of the batch that has not ended."""
+        self.finite = [] if sums else [torch.ones(neurons, dtype=torch.bool) for _ in range(layers)]
+        """Without sums, which would be NaN: whether the last activation of every batch was a number, `[neuron]`."""
         self.rows = {name: [0] * layers for name in lengths}
         self.in_torch = TorchAdd()
 
@@ -96,6 +98,8 @@ class Accumulator:
         if product is not None and len(product) != len(values):
             raise EngineError(f"layer {layer} has {len(values)} activations, but {len(product)} products")
         self._adder(values)(values, function, over_zero, activation_sum, product, product_sum)
+        if self.finite and len(values):
+            self.finite[layer] = self.finite[layer].to(values.device) & values[-1].isfinite()
 
     def add_product(self, layer: int, product: torch.Tensor) -> None:
         """Sum the input of the down projection, `[token, neuron]`, where it comes apart from the activation."""
@@ -114,8 +118,11 @@ class Accumulator:
         """Add the batch to the totals, once it is sure that every layer left one row per token.
 
         Raises:
-            EngineError: naming the first layer that did not.
+            EngineError: naming the first layer that did not; after the first batch also the first layer whose
+                activations are not numbers.
         """
+        if not self.tokens:
+            self.check_finite()
         for name, rows in self.rows.items():
             for layer, seen in enumerate(rows):
                 if seen != tokens:
@@ -153,10 +160,33 @@ class Accumulator:
     def arrays(self) -> dict[str, np.ndarray]:
         """All counts and sums by name, `[layer, neuron]` or `[layer, d_model]`: `over_zero` in int64, and unless left
         out `activation_sum`, `product_sum` and `hidden_sum` in float64."""
+        self.check_finite()
         found = {name: torch.stack([total.cpu() for total in totals]).numpy() for name, totals in self.totals.items()}
         if self.sums and not self.gated:
             found["product_sum"] = found["activation_sum"]
         return found
+
+    def check_finite(self) -> None:
+        """Check that counts without sums are of numbers: NaN is not above zero, so it would count as inactive.
+
+        One token of each batch is looked at. What is wrong with a weight is wrong with every token, and what overflows
+        at one token reaches, by attention, those that follow it.
+
+        Raises:
+            EngineError: naming layer and neuron.
+        """
+        for layer, finite in enumerate(self.finite):
+            broken = (~finite).nonzero().flatten().tolist()
+            if len(broken) == len(finite):
+                cause = f"All neurons are, so look before them: {_before(layer)}."
+            elif broken:
+                cause = "Others are not, so look at the weights before the activation function of these neurons."
+            if broken:
+                raise EngineError(
+                    f"{len(broken)} of {len(finite)} activations are NaN or infinite in layer {layer}, first in neuron "
+                    f"{broken[0]}. {cause} If the weights are sound, record in a wider number format, such as dtype: "
+                    "bfloat16 or float32."
+                )
 
     def _by_device(self, name: str) -> list[tuple[list[torch.Tensor], list[torch.Tensor]]]:
         """Totals and the batch of all layers, device by device: one operation then serves many layers."""
@@ -185,6 +215,13 @@ class Accumulator:
     def _adder(self, values: torch.Tensor) -> Add:
         kernel = fused() if values.is_cuda and values.dtype != torch.float64 else None
         return kernel or self.in_torch
+
+
+def _before(layer: int) -> str:
+    """What activations of a layer depend on that those of the layer before do not."""
+    return (
+        f"from the down projection of layer {layer - 1} on" if layer else "embeddings, or the first layer's attention"
+    )
 
 
 class TorchAdd:
@@ -237,7 +274,10 @@ class TorchAdd:
 def by_blocks(
     values: torch.Tensor, function: str, block: torch.Tensor, counted: bool, summed: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Counts and sums over rows, `[neuron]` each, in the format of the block; zero where not asked for."""
+    """Counts and sums over rows, `[neuron]` each, in the format of the block; zero where not asked for.
+
+    Without sums no activation is computed: `least_active` says which numbers may then count otherwise.
+    """
     threads, rows, neurons = block.shape
     count = torch.zeros(threads, neurons, dtype=block.dtype, device=block.device)
     total = torch.zeros_like(count)
@@ -271,6 +311,11 @@ def least_active(function: str, dtype: torch.dtype, device: torch.device) -> flo
 
     All functions here are above zero from some number on, and nowhere else: from the least number of the format, or
     from a few times that, where the format rounds its activation to zero.
+
+    Counts are those of the computed activation wherever that is finite and at least twice the smallest normal number of
+    its format, and nothing counts that is not above zero. Two kinds of numbers may count otherwise, as libraries, and
+    the kernels of one library for a single number and for many, differ in them: those with a subnormal activation,
+    which some round to zero, and infinity, of which some return NaN.
     """
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
 

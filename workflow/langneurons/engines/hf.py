@@ -13,17 +13,19 @@ import transformers
 from torch import nn
 
 from langneurons.corpus.sentences import Sentence
-from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
+from langneurons.engines.base import NOT_FINITE, Completion, EffectProof, EngineError, Sampling, WindowLoss
 from langneurons.engines.batching import in_batches
-from langneurons.engines.completion import check_context, completion, end_tokens
+from langneurons.engines.completion import completion, end_tokens
 from langneurons.engines.counting import AllRecorded
 from langneurons.engines.folding import check_compiled, folded, folds
 from langneurons.engines.hidden import HiddenCapture, compare_hidden, hidden_of, with_hidden
+from langneurons.engines.limits import Limits
 from langneurons.engines.proof import Capture, compare_with_expectation
 from langneurons.engines.recording import Recorder, SentenceRecorder
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import Layout, layout_of
-from langneurons.models.loading import load_model, load_tokenizer
+from langneurons.models.loading import load_model
+from langneurons.models.tokenizer import load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans
 
@@ -46,6 +48,8 @@ class HfEngine:
         self.shape = (len(self.layers), self._neurons())
         self.width = down_weight(self._module(0, self.layout.down)).shape[0]
         self.end_tokens = end_tokens(model.generation_config, tokenizer)
+        self.limits = Limits.of(self.name, len(model.get_input_embeddings().weight), model.config)
+        self.limits.check_tokenizer(tokenizer, self.end_tokens)
         # generate() would mix a model's own defaults (sampling, penalties, lengths) into what it is asked for.
         model.generation_config = transformers.GenerationConfig()
         self.description = {
@@ -107,6 +111,7 @@ class HfEngine:
         self, windows: np.ndarray, numbers: Sequence[int], compute: Callable[[torch.Tensor, list[int]], T], what: str
     ) -> list[T]:
         """Compute the windows of these numbers in batches, of at most the size that memory was enough for before."""
+        self.limits.check_windows(windows)
 
         def batch(chosen: Sequence[int]) -> T:
             return compute(self._ids(windows[list(chosen)]), list(chosen))
@@ -188,6 +193,7 @@ class HfEngine:
         """See `langneurons.engines.proof`."""
         if len(intervention) == 0:
             return EffectProof(0, note="the set of neurons is empty; nothing was edited")
+        self.limits.check_windows(probe)
         batch = self._ids(probe)
         if intervention.site == "residual":
             return self._verify_residual(intervention, batch)
@@ -226,7 +232,7 @@ class HfEngine:
         sums = self._in_batches(windows, range(len(windows)), score, "perplexity")
         nll_sum = np.concatenate(sums) if sums else np.zeros(0)
         if not np.isfinite(nll_sum).all():
-            raise EngineError("the model's log-likelihoods are NaN or infinite. Use a wider number format (dtype).")
+            raise EngineError(NOT_FINITE.format("log-likelihoods"))
         return WindowLoss(nll_sum, np.full(len(windows), windows.shape[1] - 1, dtype=np.int64))
 
     # -- generation ---------------------------------------------------------------------------------------------------
@@ -236,9 +242,9 @@ class HfEngine:
         """Continue prompts in batches of similar length, padded on the left; the padding changes no result."""
         if not prompts:
             return []
-        lengths = [len(ids) for ids in self.tokenizer(list(prompts))["input_ids"]]
-        context = getattr(self.model.config, "max_position_embeddings", None)
-        check_context(max(lengths), sampling.max_new_tokens, context)
+        encoded = self.tokenizer(list(prompts))["input_ids"]
+        self.limits.check_prompts(encoded, sampling.max_new_tokens)
+        lengths = list(map(len, encoded))
         order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
 
         def answer(chosen: Sequence[int]) -> list[Completion]:
@@ -263,6 +269,7 @@ class HfEngine:
         if sampling.temperature > 0:
             torch.manual_seed(sampling.seed)
             options |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+        penalty = RepetitionPenalty(sampling.repetition_penalty, mask)
         output = self.model.generate(
             input_ids=encoded["input_ids"],
             attention_mask=mask,
@@ -273,11 +280,13 @@ class HfEngine:
                 bos_token_id=self.tokenizer.bos_token_id,
                 **options,
             ),
-            logits_processor=transformers.LogitsProcessorList([RepetitionPenalty(sampling.repetition_penalty, mask)]),
+            logits_processor=transformers.LogitsProcessorList([penalty]),
             stopping_criteria=transformers.StoppingCriteriaList(
                 [StopStrings(sampling.stop, mask.shape[1], self.decode)]
             ),
         )
+        if not penalty.finite:
+            raise EngineError(NOT_FINITE.format("scores of the next token"))
         answers = output[:, mask.shape[1] :].tolist()
         return [completion(ids, self.end_tokens, sampling.stop, self.decode) for ids in answers]
 
@@ -316,8 +325,11 @@ class RepetitionPenalty(transformers.LogitsProcessor):
     def __init__(self, penalty: float, prompt_mask: torch.Tensor) -> None:
         self.penalty = penalty
         self.prompt_mask = prompt_mask.bool()
+        self.finite = torch.ones((), dtype=torch.bool, device=prompt_mask.device)
+        """Whether the highest score was a number at every step: of NaN, the answer would be some token or none."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.finite &= scores.amax(-1).isfinite().all()
         if self.penalty == 1.0:
             return scores
         real = torch.ones_like(input_ids, dtype=torch.bool)
@@ -329,20 +341,30 @@ class RepetitionPenalty(transformers.LogitsProcessor):
 
 
 class StopStrings(transformers.StoppingCriteria):
-    """Ends a row once its generated text holds a stop string; that of transformers also looks into the prompt."""
+    """Ends a row once its generated text holds a stop string; that of transformers also looks into the prompt.
+
+    It looks every few steps, since decoding takes longer than a step of a small model; `completion` cuts what was
+    generated in between.
+    """
+
+    STEPS = 8
 
     def __init__(self, stop: tuple[str, ...], prompt_length: int, decode: Callable[[Sequence[int]], str]) -> None:
         self.stop, self.prompt_length, self.decode = stop, prompt_length, decode
-        # A token is at least one byte; some more, for tokens without text.
-        self.tail = max((len(string.encode()) for string in stop), default=0) + 8
+        # A token is at least one byte; some more, for tokens without text and for those that came in between.
+        self.tail = max((len(string.encode()) for string in stop), default=0) + 8 + self.STEPS
+        self.done: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **options: Any) -> torch.Tensor:
         """Which rows are done, bool `[row]`."""
-        done = [False] * len(input_ids)
-        if self.stop:
-            tails = input_ids[:, self.prompt_length :][:, -self.tail :].tolist()
-            done = [any(string in text for string in self.stop) for text in map(self.decode, tails)]
-        return torch.tensor(done, device=input_ids.device)
+        if self.done is None:
+            self.done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        if self.stop and (input_ids.shape[1] - self.prompt_length) % self.STEPS == 0:
+            going_on = (~self.done).nonzero().flatten()
+            tails = input_ids[going_on, self.prompt_length :][:, -self.tail :].tolist()
+            found = [any(string in text for string in self.stop) for text in map(self.decode, tails)]
+            self.done[going_on] = torch.tensor(found, dtype=torch.bool, device=input_ids.device)
+        return self.done
 
 
 def down_weight(module: nn.Module) -> torch.Tensor:

@@ -7,6 +7,7 @@ copy, to the wrong layer or to the wrong vector fails here, before any output is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from langneurons.engines.base import EffectProof, EngineError
+from langneurons.engines.base import NOT_FINITE, EffectProof, EngineError
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import Layout
 
@@ -181,5 +182,7 @@ def judge(proof: EffectProof, what: str, felt: bool) -> None:
             )
     if not proof.unedited_layers_equal:
         raise EngineError(f"the intervention changed the {what} of a layer before the first edited one.")
+    if not math.isfinite(proof.logits_change):
+        raise EngineError(NOT_FINITE.format("logits, with or without the intervention,"))
     if proof.logits_change == 0 and felt:
         raise EngineError(f"the intervention changed the {what}, but not the logits.")

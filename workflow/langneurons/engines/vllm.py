@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ import torch
 import transformers
 
 from langneurons.corpus.sentences import Sentence
-from langneurons.engines.base import Completion, EffectProof, EngineError, Sampling, WindowLoss
-from langneurons.engines.completion import check_context, completion, end_tokens, generation_config_of
+from langneurons.engines.base import NOT_FINITE, Completion, EffectProof, EngineError, Sampling, WindowLoss
+from langneurons.engines.completion import completion, end_tokens, generation_config_of
 from langneurons.engines.folding import check_compiled, folds
 from langneurons.engines.hidden import HiddenStates, compare_hidden
+from langneurons.engines.limits import Limits
 from langneurons.engines.proof import FeedForward, compare_with_expectation
 from langneurons.engines.shards import gather
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import supported_architecture, vllm_layout_of
-from langneurons.models.loading import check_model, load_tokenizer
+from langneurons.models.loading import check_model
+from langneurons.models.tokenizer import load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans, as_float16
 from langneurons.neurons.sharding import TOGETHER
@@ -58,6 +61,10 @@ class VllmEngine:
         self.shape = (layers, neurons)
         self.gated = self._call("is_gated")[0]
         self.end_tokens = end_tokens(generation_config_of(config.model_config.model, self.config), tokenizer)
+        self.limits = Limits.of(config.model_config.model, config.model_config.get_vocab_size(), self.config)
+        self.limits.check_tokenizer(tokenizer, self.end_tokens)
+        self.room = replace(self.limits, context=config.model_config.max_model_len)
+        """The context that vLLM was started with."""
         self.description = {
             "architecture": architecture,
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
@@ -124,6 +131,7 @@ class VllmEngine:
             llm = _started(
                 LLM,
                 model=folder,
+                trust_remote_code=False,
                 dtype=dtype,
                 max_model_len=longest + 1,  # vLLM wants room for one more token than a window has
                 max_num_batched_tokens=max(batch_size * window or BATCHED, longest + 1),
@@ -176,6 +184,7 @@ class VllmEngine:
 
     def record(self, windows: np.ndarray, sums: bool = True) -> ActivationCounts:
         """Count in the workers; every one of the tokens sent must have been counted once."""
+        self.limits.check_windows(windows)
         self._call("start_recording", sums)
         try:
             for group in self._groups(windows, "recording"):
@@ -197,6 +206,7 @@ class VllmEngine:
 
     def sentence_means(self, windows: np.ndarray, sentences: Sequence[Sentence]) -> SentenceMeans:
         """As many windows at a time as one step of vLLM reads, so that their tokens come in a known order."""
+        self.limits.check_windows(windows)
         layers, neurons = self.shape
         result = np.zeros((len(sentences), layers, neurons), dtype=np.float16)
         used = sorted({sentence.window for sentence in sentences})
@@ -304,10 +314,11 @@ class VllmEngine:
 
     def token_nll(self, windows: np.ndarray) -> WindowLoss:
         """Negative log-likelihood in float32 per token, summed per window in float64."""
+        self.limits.check_windows(windows)
         groups = [self._log_probabilities(group) for group in self._groups(windows, "perplexity")]
         sums = np.concatenate([-group.sum(axis=1) for group in groups]) if groups else np.zeros(0)
         if not np.isfinite(sums).all():
-            raise EngineError("the model's log-likelihoods are NaN or infinite. Use a wider number format (dtype).")
+            raise EngineError(NOT_FINITE.format("log-likelihoods"))
         return WindowLoss(sums, np.full(len(windows), windows.shape[1] - 1, dtype=np.int64))
 
     def _log_probabilities(self, windows: np.ndarray) -> np.ndarray:
@@ -329,9 +340,8 @@ class VllmEngine:
         if not prompts:
             return []
         encoded: list[list[int]] = self.tokenizer(list(prompts))["input_ids"]
-        longest = max(map(len, encoded))
-        check_context(longest, sampling.max_new_tokens, getattr(self.config, "max_position_embeddings", None))
-        check_context(longest, sampling.max_new_tokens, self.llm.llm_engine.vllm_config.model_config.max_model_len)
+        for limits in (self.limits, self.room):
+            limits.check_prompts(encoded, sampling.max_new_tokens)
         answers = self._run(
             encoded,
             max_tokens=sampling.max_new_tokens,
@@ -342,7 +352,10 @@ class VllmEngine:
             ignore_eos=True,  # the end-of-text tokens are those above
             seed=sampling.seed if sampling.temperature > 0 else None,
             detokenize=True,
+            logprobs=0,  # of the tokens that were chosen: NaN where the scores are
         )
+        if not np.isfinite([answer.outputs[0].cumulative_logprob for answer in answers]).all():
+            raise EngineError(NOT_FINITE.format("scores of the next token"))
         return [
             completion(answer.outputs[0].token_ids, self.end_tokens, sampling.stop, self.decode) for answer in answers
         ]

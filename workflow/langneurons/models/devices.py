@@ -93,7 +93,9 @@ def parameter_count(config: Any, attention: str | None = None) -> int:
     """
     config = copy.deepcopy(config)  # from_config writes the attention into it
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+        model = transformers.AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention, trust_remote_code=False
+        )
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -19,7 +19,14 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from tqdm.auto import tqdm
 
 from langneurons.errors import UserError
-from langneurons.models.folders import TOKENIZER_FILES, ModelError, check_folder, is_hub_id
+from langneurons.models.folders import (
+    TOKENIZER_FILES,
+    ModelError,
+    check_folder,
+    check_no_adapter,
+    foreign_code,
+    is_hub_id,
+)
 from langneurons.models.layouts import supported_architecture
 
 Json = dict[str, Any]
@@ -102,6 +109,20 @@ def resolve(model: str, revision: str | None = None) -> str:
     return folder
 
 
+def unloadable(model: str, error: Exception) -> ModelError:
+    """What to say of a model, or its tokenizer, whose files a loader could not use."""
+    if "trust_remote_code" in str(error):  # what transformers would have one set; it names no file
+        return foreign_code(model, "config.json")
+    reason = " ".join(str(error).split())[:300]
+    remedy = (
+        "Check the files in the folder."
+        if Path(model).exists()
+        else f"Delete its files in the hub's cache {constants.HF_HUB_CACHE} and download them again: "
+        "snakemake --force results/<model>/download.json"
+    )
+    return ModelError(f"the model '{model}' cannot be loaded: {reason} {remedy}")
+
+
 def _fetched_quietly(model: str, commit: str, names: list[str]) -> Path:
     """Fetch small files; the folder that they are in."""
     with disable_progress_bars():
@@ -138,7 +159,8 @@ def _chosen(model: str, names: Sequence[str], folder: Path) -> list[str]:
 
 
 def _check_listed(model: str, names: Json) -> None:
-    """Check that a repository holds what `transformers` loads."""
+    """Check that a repository holds what `transformers` loads, and no adapter."""
+    check_no_adapter(model, names)
     wanted = {
         "config.json": ("config.json",),
         f"weights ({' or '.join(WEIGHT_FILES[::2])})": WEIGHT_FILES,

@@ -164,12 +164,13 @@ def vllm_layout_of(names: list[str] | None) -> VllmLayout:
     return layout
 
 
-def supported_architecture(names: list[str] | None) -> str:
-    """The architecture class named by a model's config.json, once it is known to be supported.
+def supported_architecture(names: list[str] | str | None) -> str:
+    """The architecture class named by a model's config.json, alone or in a list, once it is known to be supported.
 
     Raises:
         UnknownArchitectureError: none of the names is known, or there is none.
     """
+    names = [names] if isinstance(names, str) else names
     for name in names or []:
         if name in LAYOUTS:
             return name

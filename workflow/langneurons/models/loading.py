@@ -1,15 +1,14 @@
-"""Loading models and tokenizers, with messages that say what to do."""
+"""Loading models, with messages that say what to do."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import constants
 from safetensors import SafetensorError
 
 from langneurons.models.devices import (
@@ -20,27 +19,18 @@ from langneurons.models.devices import (
     is_out_of_memory,
     parameter_count,
 )
-from langneurons.models.folders import ModelError
-from langneurons.models.hub import resolve
+from langneurons.models.folders import ModelError, without_place
+from langneurons.models.hub import resolve, unloadable
 from langneurons.models.layouts import UnknownArchitectureError, layout_of, supported_architecture
+
+UNLOADABLE = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, MemoryError, SafetensorError, pickle.UnpicklingError),
+    *(ImportError, AttributeError),  # of the package of a quantization that is not installed, or is another version
+)
+"""What loaders raise where files are not as they should be."""
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-
-
-def load_tokenizer(model: str, revision: str | None = None) -> Any:
-    """Load the tokenizer of a folder or hub id, padding on the left.
-
-    Raises:
-        ModelError: no such folder, no tokenizer in it, or a hub id that was not downloaded.
-    """
-    folder = resolve(model, revision)
-    with _explained(model):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
-    if tokenizer.pad_token_id is None:
-        # Padding is masked everywhere, so any token will do.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    return tokenizer
 
 
 def load_model(model: str, revision: str | None, dtype: str, gpus: int, attention: str | None = None) -> Any:
@@ -69,6 +59,7 @@ def load_model(model: str, revision: str | None, dtype: str, gpus: int, attentio
             dtype=getattr(torch, dtype),
             attn_implementation=attention or required,
             output_loading_info=True,
+            trust_remote_code=False,
             **_placement(gpus),
         )
         loaded, info = result
@@ -90,7 +81,7 @@ def check_model(model: str, revision: str | None, dtype: str, gpus: int) -> tupl
     folder = resolve(model, revision)
     check_gpus(model, gpus, dtype)
     with _explained(model):
-        config = transformers.AutoConfig.from_pretrained(folder)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     supported_architecture(config.architectures)
     _check_size(model, config, gpus, dtype)
     return folder, config
@@ -116,6 +107,14 @@ def _check_loaded(model: str, loaded: Any, info: dict[str, Any], architecture: s
         raise ModelError(
             f"the model '{model}' lacks {len(info['missing_keys'])} of its weights: {missing}. "
             "Download or save it again."
+        )
+    if left_out := without_place(
+        info["unexpected_keys"]
+    ):  # transformers leaves them out in silence, and gives other numbers
+        raise ModelError(
+            f"the model '{model}' has {len(left_out)} weights that its config.json has no place for: "
+            f"{', '.join(left_out[:3])}. Without them it would be another model. Correct config.json (the number of "
+            "layers, biases, quantization), or save the model again with save_pretrained."
         )
 
 
@@ -168,17 +167,10 @@ def _explained(model: str) -> Iterator[None]:
         yield
     except (UnknownArchitectureError, ModelError):
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, MemoryError) as error:
+    except UNLOADABLE as error:
         if is_out_of_memory(error):
             raise ModelError(
                 f"the model '{model}' ran out of memory while it was loaded. Use a narrower number format ('dtype'), "
                 "more GPUs ('gpus') or a machine with more memory."
             ) from None
-        reason = " ".join(str(error).split())[:300]
-        remedy = (
-            "Check the files in the folder."
-            if Path(model).exists()
-            else f"Delete its files in the hub's cache {constants.HF_HUB_CACHE} and download them again: "
-            "snakemake --force results/<model>/download.json"
-        )
-        raise ModelError(f"the model '{model}' cannot be loaded: {reason} {remedy}") from None
+        raise unloadable(model, error) from None

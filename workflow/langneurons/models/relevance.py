@@ -23,8 +23,9 @@ from scipy.special import expit
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from langneurons.errors import UserError
-from langneurons.models.folders import is_hub_id
+from langneurons.models.folders import is_hub_id, without_place
 from langneurons.models.layouts import LAYOUTS
+from langneurons.models.tokenizer import settings_of
 from langneurons.progress import progress
 
 transformers.logging.set_verbosity_error()
@@ -46,6 +47,7 @@ EXPECTED = {
     "embedding": "kind: embedding expects a folder or hub id with an encoder, such as BERT, and its tokenizer",
     "judge": "kind: judge expects a folder or hub id with a causal language model and its tokenizer",
 }
+FOREIGN_CODE = "brings code of its own, and code of others is never run here"
 
 
 class RelevanceError(UserError):
@@ -352,7 +354,7 @@ def _read_config(settings: Settings, subfolder: str = "") -> Any:
         raise _wrong_model(settings, "has no config.json")
     with _explained(settings):
         return transformers.AutoConfig.from_pretrained(
-            settings["path"], revision=settings.get("revision"), subfolder=subfolder
+            settings["path"], revision=settings.get("revision"), subfolder=subfolder, trust_remote_code=False
         )
 
 
@@ -369,8 +371,10 @@ def _named(config: Any) -> str:
 def _load_tokenizer(settings: Settings, subfolder: str = "") -> Any:
     """The tokenizer of a model; transformers makes an empty one for some families whose folder has none."""
     with _explained(settings):
+        if "auto_map" in settings_of(_folder(settings) / subfolder):
+            raise _wrong_model(settings, FOREIGN_CODE)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            settings["path"], revision=settings.get("revision"), subfolder=subfolder
+            settings["path"], revision=settings.get("revision"), subfolder=subfolder, trust_remote_code=False
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise _wrong_model(settings, "has no tokenizer")
@@ -387,10 +391,14 @@ def _load(settings: Settings, loader: Any, device: str, subfolder: str = "", att
             dtype=getattr(torch, settings.get("dtype", "float32")),
             attn_implementation=attention,
             output_loading_info=True,
+            trust_remote_code=False,
         )
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:  # transformers fills them with random numbers
         raise _wrong_model(settings, f"lacks {len(missing)} of its weights ({', '.join(missing[:3])})")
+    left_out = without_place(info["unexpected_keys"])
+    if left_out and loader is transformers.AutoModelForCausalLM:  # encoders come with heads, which are not used
+        raise _wrong_model(settings, f"has weights that its config has no place for ({', '.join(left_out[:3])})")
     return model.to(device).eval()
 
 
@@ -402,6 +410,8 @@ def _explained(settings: Settings) -> Iterator[None]:
     except RelevanceError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise _wrong_model(settings, FOREIGN_CODE) from None
         reason = " ".join(str(error).split())[:300].rstrip(".")
         remedy = (
             "Check the files in the folder"

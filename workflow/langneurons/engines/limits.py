@@ -1,0 +1,88 @@
+"""What a model can read: the tokens that its embedding has, and as many of them as its context holds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from langneurons.engines.base import EngineError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of one model, checked before it reads anything: what is beyond them would end in the middle of a
+    forward pass, or be read as if nothing were wrong."""
+
+    model: str
+    vocabulary: int
+    """Rows of the embedding."""
+    context: int | None
+    """Most tokens at a time; None where the model's config names no limit."""
+
+    @classmethod
+    def of(cls, model: str, vocabulary: int, config: Any) -> Limits:
+        """The limits of a model with this configuration of `transformers`."""
+        text = config.get_text_config()
+        return cls(model, vocabulary, getattr(text, "max_position_embeddings", None))
+
+    def check_tokenizer(self, tokenizer: Any, ends: Sequence[int]) -> None:
+        """Check the tokens that end an answer. A tokenizer with more entries than the model is said once: some models
+        come with one, and only text that has such a token is refused.
+
+        Raises:
+            EngineError: a token that ends answers and that the model does not have.
+        """
+        self._check_ids(ends, "the tokens that end an answer (generation_config.json, config.json or the tokenizer)")
+        entries = 0 if tokenizer is None else len(tokenizer)
+        if entries > self.vocabulary:
+            print(
+                f"note: the tokenizer of the model '{self.model}' has {entries:,} entries, but the model only "
+                f"{self.vocabulary:,}. Text with one of the others is refused.",
+                file=sys.stderr,
+            )
+
+    def check_windows(self, windows: np.ndarray) -> None:
+        """Check windows of tokens, `[window, position]`.
+
+        Raises:
+            EngineError: a token that the model does not have, or windows longer than its context.
+        """
+        self._check_ids(windows, "the windows")
+        length = windows.shape[1]
+        if self.context and length > self.context:
+            raise EngineError(
+                f"the windows have {length} tokens, but the context of the model '{self.model}' is {self.context}. "
+                f"Lower 'corpora.window', or 'window' of the model, to at most {self.context}."
+            )
+
+    def check_prompts(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+        """Check that prompts and their answers fit.
+
+        Raises:
+            EngineError: a token that the model does not have, or a prompt too long for the context with its answer.
+        """
+        self._check_ids([token for prompt in prompts for token in prompt], "the prompts")
+        longest = max(map(len, prompts), default=0)
+        if self.context and longest + new_tokens > self.context:
+            room = self.context - longest
+            remedy = (
+                f"Lower generation.max_new_tokens to {room} or less."
+                if room > 0
+                else "Shorten the longest question, or 'generation.template'."
+            )
+            raise EngineError(
+                f"the longest prompt has {longest} tokens; with generation.max_new_tokens = {new_tokens} it exceeds "
+                f"the model's context of {self.context}. {remedy}"
+            )
+
+    def _check_ids(self, ids: Any, where: str) -> None:
+        highest = int(np.max(ids, initial=0)) if len(ids) else 0
+        if highest >= self.vocabulary:
+            raise EngineError(
+                f"{where} have the token {highest}, but the model '{self.model}' knows only those below "
+                f"{self.vocabulary}. Use the tokenizer that belongs to it."
+            )

@@ -1,0 +1,53 @@
+"""Loading tokenizers, with messages that say what to do. Jobs that only tokenize never wait for torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from langneurons.models.folders import ModelError, foreign_code
+from langneurons.models.hub import resolve, unloadable
+
+GENERIC_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Names, of different versions, of the class that reads tokenizer.json as it stands."""
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> Any:
+    """Load the tokenizer of a folder or hub id, padding on the left.
+
+    Raises:
+        ModelError: no such folder, no tokenizer in it, one that brings its own code, or a hub id that was not
+            downloaded.
+    """
+    folder = resolve(model, revision)
+    try:
+        loader = _class_of(model, Path(folder))
+        tokenizer = loader.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+    except ModelError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise unloadable(model, error) from None
+    if tokenizer.pad_token_id is None:
+        # Padding is masked everywhere, so any token will do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What a folder's tokenizer_config.json says; nothing where there is none."""
+    path = folder / "tokenizer_config.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def _class_of(model: str, folder: Path) -> Any:
+    """What reads a folder's tokenizer: `AutoTokenizer`, or what that would choose, without the model classes that it
+    imports."""
+    settings = settings_of(folder)
+    if "auto_map" in settings:  # also where transformers has a class: it need not make the same tokens
+        raise foreign_code(model, "tokenizer_config.json")
+    generic = settings.get("tokenizer_class") in GENERIC_CLASSES and (folder / "tokenizer.json").is_file()
+    return transformers.PreTrainedTokenizerFast if generic else transformers.AutoTokenizer
