@@ -135,7 +135,7 @@ def test_text_has_contrast(browser: webdriver.Chrome, report: Path, dark: bool) 
 @pytest.mark.parametrize(
     ("caption", "heading", "number", "count"),
     [
-        ("Perplexity of tiny-gpt2", "de", "cells[1]", 7),  # none, two deactivated, four draws
+        ("Perplexity of tiny-gpt2", "en", "cells[1]", 7),  # none, two deactivated, four draws
         ("as a multiple of the unperturbed", "in itself", "querySelector('.own')", 2),  # numbers with their intervals
     ],
 )
