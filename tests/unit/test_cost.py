@@ -111,7 +111,7 @@ def test_size_of_a_demo_model() -> None:
             "models": {"small": {"source": "demo", "architecture": "gpt2"}},
         }
     )
-    assert size_of(demo, "small").weights() == 4 * (4 * 128**2 + 2 * 128 * 512) + 2500 * 128
+    assert size_of(demo, "small").weights() == 4 * (4 * 128**2 + 2 * 128 * 512) + 2000 * 128
     assert estimate(demo) == {}  # on the CPU
 
 
@@ -354,7 +354,7 @@ def test_requests_of_models_on_the_cpu() -> None:
     size = size_of(demo, "small")
     seconds = 4 * 3 * 100_000_000 * size.forward(128, head=True) / 20e9 + 4 * size.weights() / 200e6
     assert request(demo, "small", "training").minutes == -int(-seconds // 60)
-    batch = 32 * 128 * (3 * 512 + 4 * 128) * 4
+    batch = 16 * 128 * (3 * 512 + 4 * 128) * 4
     held = 4e9 + 4 * size.weights() + 8 * (56_000 // 128 * 128) + 4 * 8 * 4 * (5 * 512 + 128) + batch
     assert request(demo, "small", "recording").memory_mb == -int(-held // 1e6)
 
