@@ -54,7 +54,7 @@ def test_written_values_are_the_defaults() -> None:
     silent["run"].pop("perturbations")
     # A scale for a model of config.yaml by name, which a config with other models lacks.
     for name in ("steer", "random-steer"):
-        assert written["perturbations"][name].pop("scale_by_model") == {"llama-demo": 6}
+        assert written["perturbations"][name].pop("scale_by_model") == {"llama-demo": 8}
         assert silent["perturbations"][name].pop("scale_by_model") == {}
     assert written == silent
 
