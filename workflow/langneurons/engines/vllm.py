@@ -253,6 +253,7 @@ class VllmEngine:
         its graphs; the log-probabilities are those of the running engine."""
         if len(intervention) == 0:
             return EffectProof(0, note="the set of neurons is empty; nothing was edited")
+        self.limits.check_windows(probe)
         without = self._log_probabilities(probe)
         with self.perturbed(intervention):
             change = float(np.abs(self._log_probabilities(probe) - without).max())
