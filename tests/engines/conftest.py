@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ WINDOW, STEPS, BATCH = 64, 100, 16
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    """As `HfEngine.load` does: the number of threads changes how sums are rounded."""
-    torch.set_num_threads(1)
+def _threads() -> None:
+    """One, as `HfEngine.load` does, since the number of threads changes how sums are rounded; or what OMP_NUM_THREADS
+    says, to see that the tests hold with it."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
 
 
 @pytest.fixture(scope="session")
