@@ -187,8 +187,10 @@ def test_counts_alone_are_those_of_the_computed_activation(dtype: torch.dtype, f
         bits = torch.cat([near, near + limits.min, normal, normal + limits.min, anywhere.to(integers)])
     values = bits.view(dtype)[None]
     accumulator = Accumulator((1, len(bits)), 1, gated=True, sums=False)
-    accumulator.add_activation(0, values, function)
-    accumulator.end_batch(1)
+    accumulator.add_activation(
+        0, torch.cat([values, torch.zeros_like(values)]), function
+    )  # the last row must be finite
+    accumulator.end_batch(2)
     counted = torch.from_numpy(accumulator.arrays()["over_zero"][0]).bool()
     exact = FORMULAS[function](values[0].double())
     ordinary = values[0].isfinite() & (exact.abs() >= 2 * torch.finfo(dtype).smallest_normal)
