@@ -20,7 +20,7 @@ SYSTEM = Path("/etc/slurm")  # job steps drop SLURM's variables, so they find th
 NODES = ["n1", "n2"]
 
 # Each node claims more than the machine has, so that both run jobs at once. Killing for memory is on: a job that was
-# granted less than it takes fails. Finished jobs are not forgotten (by default after five minutes): tests ask about all.
+# granted less than it takes fails. Finished jobs are not forgotten (by default after five minutes): tests ask for all.
 CONFIGURATION = """
 ClusterName=toy
 SlurmctldHost={host}
