@@ -20,7 +20,7 @@ SYSTEM = Path("/etc/slurm")  # job steps drop SLURM's variables, so they find th
 NODES = ["n1", "n2"]
 
 # Each node claims more than the machine has, so that both run jobs at once. Killing for memory is on: a job that was
-# granted less than it takes fails. Finished jobs can be asked about for five minutes, as by SLURM's default.
+# granted less than it takes fails. Finished jobs are not forgotten (by default after five minutes): tests ask for all.
 CONFIGURATION = """
 ClusterName=toy
 SlurmctldHost={host}
@@ -44,7 +44,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_interval=1,batch_sched_delay=1
 GresTypes=gpu
-MinJobAge=300
+MinJobAge=86400
 KillWait=5
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=3
