@@ -187,9 +187,8 @@ def test_counts_alone_are_those_of_the_computed_activation(dtype: torch.dtype, f
         bits = torch.cat([near, near + limits.min, normal, normal + limits.min, anywhere.to(integers)])
     values = bits.view(dtype)[None]
     accumulator = Accumulator((1, len(bits)), 1, gated=True, sums=False)
-    accumulator.add_activation(
-        0, torch.cat([values, torch.zeros_like(values)]), function
-    )  # the last row must be finite
+    rows = torch.cat([values, torch.zeros_like(values)])  # the last one must be finite
+    accumulator.add_activation(0, rows, function)
     accumulator.end_batch(2)
     counted = torch.from_numpy(accumulator.arrays()["over_zero"][0]).bool()
     exact = FORMULAS[function](values[0].double())
