@@ -144,7 +144,7 @@ def test_svg_is_reproducible_and_self_contained(name: str, languages: list[str])
 
 @pytest.mark.parametrize("name", [name for name in figures.FIGURES if name != "rate_curve"])
 def test_figures_of_twelve_languages_are_drawn(name: str) -> None:
-    """A figure, not a notice, as there is of a curve of one rate. They are saved in the thorough tests: that takes long."""
+    """A figure, not a notice, as of a curve of one rate. Saved they are in the thorough tests, which takes longer."""
     figure = figures.FIGURES[name].draw(*tables_of(name, TWELVE), TWELVE)
     assert figure.axes or figure.subfigs
 
