@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from engines.common import PROBE, engine_of
 from engines.families import CONTEXT, FAMILIES, VOCABULARY
@@ -78,5 +77,4 @@ def test_prompts_and_answers_beyond_the_context() -> None:
 
 def test_without_a_limit_in_the_config_windows_may_be_long() -> None:
     """BLOOM's positions have none."""
-    with torch.inference_mode():
-        engine_of("bloom").record(np.zeros((1, 2 * CONTEXT), dtype=np.uint32))
+    engine_of("bloom").record(np.zeros((1, 2 * CONTEXT), dtype=np.uint32))

@@ -46,6 +46,8 @@ UNSHOWN = {
     *(("convergence", "p_value"), ("text", "outputs"), ("steering", "low"), ("steering", "high")),
 }
 """Numbers without a cell. Where a bound is missing, there is no interval: see below."""
+ALONE = {("thresholds", "top_rate")}
+"""Numbers that choose what other sections show."""
 
 
 # -- every metric of every table ---------------------------------------------------------------------------------------
@@ -59,8 +61,8 @@ def page_without(table: str, column: str) -> Page:
 
 def rounds() -> list[dict[str, str]]:
     """Every column of numbers once: in a round one column each of tables that no section shows together."""
-    left = {table: [name for name in metrics(table) if (table, name) not in SAID] for table in TABLES}
-    found: list[dict[str, str]] = []
+    left = {table: [name for name in metrics(table) if (table, name) not in {*SAID, *ALONE}] for table in TABLES}
+    found: list[dict[str, str]] = [{table: column} for table, column in ALONE]
     while any(left.values()):
         chosen: dict[str, str] = {}
         sections: set[str] = set()
