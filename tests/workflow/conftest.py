@@ -28,6 +28,7 @@ TINY_MODEL = {
     "neurons": 96,
     "context": 64,
     "training_tokens": 60_000,
+    "batch_size": 32,  # of which shards have at least four
 }
 TINY = {
     "run": {

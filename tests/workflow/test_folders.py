@@ -32,7 +32,7 @@ def test_a_clone_in_a_folder_of_any_name(tmp_path: Path) -> None:
             rows = [{"input": f"Q: {language}\nA:", "output": f"an answer{suffix}"}]
             (project.folder / "files" / f"{language}{suffix}.jsonl").write_text(json.dumps(rows))
     target = "results/theirs/generations/deactivate-de/en.jsonl"
-    assert project.stale(target) == {"import_generations": 1}
+    assert project.stale(target) == {"import_generations_theirs": 1}
     project.run(target)
     answers = (project.folder / target).read_text(encoding="utf-8")
     assert "an answer.off.de" in answers
