@@ -20,6 +20,7 @@ from langneurons.artifacts import ArtifactError
 from langneurons.audit.checks import CHECKS, audit
 from langneurons.audit.effect import ROUNDING
 from langneurons.audit.evidence import FATAL, NOTE, PASSED, WARNING, Evidence, Finding, read_evidence
+from langneurons.corpus.windows import ODD
 from langneurons.errors import UserError
 from langneurons.metrics.text import measure_outputs
 from langneurons.neurons.counting import ActivationCounts
@@ -101,6 +102,13 @@ def windows(silent: list[Cell] | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def texts_of(**tokens: int) -> dict[str, dict[str, int]]:
+    """Metadata of 1,000 tokens of English with these among them, and of German without any."""
+    return {
+        language: {"tokens": 1000, **dict.fromkeys(ODD, 0), **more} for language, more in (("en", tokens), ("de", {}))
+    }
+
+
 def sound(**changes: Any) -> Evidence:
     """An own model without fault."""
     recordings = {language: recording(language) for language in LANGUAGES}
@@ -110,6 +118,7 @@ def sound(**changes: Any) -> Evidence:
         perturbations=PERTURBATIONS,
         identification=IDENTIFICATION,
         recordings=recordings,
+        texts=texts_of(),
         neurons={"lape": selected(recordings)},
         text=answers(),
         perplexity=windows(),
@@ -648,6 +657,25 @@ def test_a_mask_has_no_activation_profiles() -> None:
     expect("activation-profiles", as_mask(neurons_at({"en": [0], "de": [3]}), 4), (NOTE, "", "no entropies"))
 
 
+def test_text_that_is_unknown_special_or_repeated() -> None:
+    limits = {"repeated_tokens": 50, "unknown_tokens": 20, "special_tokens": 200, "empty_tokens": 500}
+    said = {
+        "repeated_tokens": "tokens of en repeat an earlier text",
+        "unknown_tokens": "of en stand for text that the tokenizer does not know",
+        "special_tokens": "of en are special tokens",
+        "empty_tokens": "of en have no text of their own",
+    }
+    for name, limit in limits.items():
+        expect("text", sound(texts=texts_of(**{name: limit + 10})), (WARNING, "en", said[name]))
+        expect("text", sound(texts=texts_of(**{name: limit})), (PASSED, "", f"{limit / 1000:.1%}"))
+
+
+def test_text_of_which_nothing_is_known() -> None:
+    """Of others' recordings, and of those that an earlier version made."""
+    for texts in ({}, {"en": {}}, {"en": {"tokens": 1000}}):
+        expect("text", sound(texts=texts), (NOTE, "", "is not known"))
+
+
 def of_tokens(published: bool, **tokens: int) -> Evidence:
     recordings = {language: counts_of(np.zeros((2, 3), dtype=int), number) for language, number in tokens.items()}
     return sound(published=published, languages=list(tokens), recordings=recordings, neurons={})
@@ -1030,7 +1058,7 @@ def written(folder: Path, evidence: Evidence | None = None) -> Path:
     evidence = evidence or sound()
     for language, counts in evidence.recordings.items():
         path = folder / "activations" / f"{language}.safetensors"
-        artifacts.write_activations(path, counts, {"language": language})
+        artifacts.write_activations(path, counts, {"language": language, "text": evidence.texts.get(language, {})})
     for method, (table, summary) in evidence.neurons.items():
         artifacts.write_table(folder / "neurons" / f"{method}.parquet", "neurons", table, summary)
     if evidence.text is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ def test_not_utf8_names_file_byte_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(CorpusError) as caught:
         read(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: not UTF-8 (byte 2 is 0xfc)")
+    assert message.startswith(f"{path}: the text is not UTF-8: byte 2 is 0xfc")
     assert f"iconv -f LATIN1 -t UTF-8 {path}" in message
 
 
@@ -138,8 +140,35 @@ def test_a_field_that_is_no_text_is_refused(tmp_path: Path, value: str) -> None:
 
 
 def test_json_lines_not_utf8(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"a\.jsonl: not UTF-8 \(byte 10 is 0xfc\)"):
-        read(write(tmp_path / "a.jsonl", b'{"text": "\xfc"}'))
+    with pytest.raises(CorpusError, match=r"a\.jsonl: the text is not UTF-8: byte 12 is 0xfc"):
+        read(write(tmp_path / "a.jsonl", b'{}\n{"text": "\xfc"}'.replace(b"{}\n", b" \n")))
+
+
+def test_half_of_a_surrogate_pair_names_file_and_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "A"}\n{"text": "\\ud83d\\ude00"}\n{"text": "\\ud83d"}')
+    with pytest.raises(CorpusError, match=r"a\.jsonl, line 3: field 'text' holds half of a surrogate pair"):
+        read(path)
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "1" * 5000])
+def test_json_that_nothing_can_read(tmp_path: Path, value: str) -> None:
+    with pytest.raises(CorpusError, match=r"a\.jsonl, line 1: "):
+        read(write(tmp_path / "a.jsonl", f'{{"text": {value}}}'))
+
+
+def test_a_large_file_is_not_kept_in_memory(tmp_path: Path) -> None:
+    """Of 8 MB, cut into records of 4 kB, one is kept at a time, and a few numbers of all; a MB is read at a time."""
+    path = tmp_path / "a.jsonl"
+    with path.open("w") as handle:
+        handle.writelines(json.dumps({"text": f"{number} {'x' * 4000}"}) + "\n" for number in range(2000))
+    settings = settings_of(path)
+    tracemalloc.start()
+    try:
+        found = documents(settings, [str(path)], 0)
+        assert [next(found).text[:2] for _ in range(3)]
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
 
 
 # -- Parquet ---------------------------------------------------------------------------------------------------------
@@ -187,6 +216,23 @@ def test_a_damaged_parquet_file(tmp_path: Path) -> None:
         read(path)
 
 
+# -- repeated texts --------------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_text_is_in_one_split(tmp_path: Path) -> None:
+    """Under other names, in other files and formats, with other white space around it; all others keep their key."""
+    for number in range(40):
+        write(tmp_path / f"a-{number:02d}.txt", f"text {number}")
+    alone = {document.text: document.key for document in read(tmp_path / "*.*")}
+    for number in range(40):
+        write(tmp_path / f"b-{number:02d}.txt", f" text {number}\n")
+    write(tmp_path / "c.jsonl", "\n".join(json.dumps({"text": f"text {number}"}) for number in range(40)))
+    found = read(tmp_path / "*.*")
+    assert len(found) == 120
+    assert {(document.text, document.key) for document in found} == set(alone.items())
+    assert len({split_of(document.key, 0, SHARE) for document in found}) == 3
+
+
 # -- which files -----------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +249,24 @@ def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     write(tmp_path / "en" / "a.txt", "A")
     monkeypatch.chdir(tmp_path)
     assert read("en/*.txt") == read(tmp_path / "en" / "*.txt") == [Document("a", "A")]
+
+
+def test_files_that_differ_in_their_ending_alone(tmp_path: Path) -> None:
+    for part in ("part.000", "part.001"):
+        write(tmp_path / part, part)
+    assert {document.key for document in read(tmp_path / "part.*", format="txt")} == {"part.000", "part.001"}
+
+
+def test_a_compressed_file_of_another_ending(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"a\.jsonl\.gz: the text is compressed with gzip"):
+        read(write(tmp_path / "a.jsonl.gz", gzip.compress(b"{}")))
+
+
+def test_a_folder_in_place_of_files(tmp_path: Path) -> None:
+    with pytest.raises(
+        config.ConfigError, match=r"of language 'en' is the folder '.*'\. Name its files, such as .*/\*\.txt"
+    ):
+        read(tmp_path)
 
 
 def test_no_file_names_the_language_and_the_pattern(tmp_path: Path) -> None:
@@ -387,6 +451,38 @@ def test_wikipedia_is_streamed(wikipedia: Path, monkeypatch: pytest.MonkeyPatch)
     )
     articles(wikipedia)
     assert [(call["streaming"], call["split"], call["revision"]) for call in calls] == [(True, "train", "main")]
+
+
+def of_form(folder: Path, columns: dict[str, list[Any]]) -> Path:
+    """A dataset of one configuration, 20231101.tr."""
+    write_parquet(folder / "20231101.tr" / "train.parquet", columns)
+    data = "- config_name: 20231101.tr\n  data_files: 20231101.tr/*\n"
+    (folder / "README.md").write_text(f"---\nconfigs:\n{data}---\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_repeated_article_has_the_key_of_the_first(tmp_path: Path) -> None:
+    folder = of_form(tmp_path / "twice", {"id": list("abcd"), "text": ["One", "Two", "One ", "Two"]})
+    found = articles(folder)
+    assert len(found) == 4
+    assert len({(document.key, document.text) for document in found}) == 2
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(("columns", "missing"), [(("id", "body"), "text"), (("title", "text"), "id")])
+def test_a_dataset_of_another_form(tmp_path: Path, columns: tuple[str, ...], missing: str) -> None:
+    folder = of_form(tmp_path / "other", {column: ["A"] for column in columns})
+    with pytest.raises(CorpusError, match=rf"has no column '{missing}', but {', '.join(columns)}\. Name a dataset"):
+        articles(folder)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_dataset_with_a_loading_script(tmp_path: Path) -> None:
+    """Of others nothing is run: the library refuses, and its reason is passed on."""
+    write(tmp_path / "scripted" / "scripted.py", "raise SystemExit('it ran')\n")
+    with pytest.raises(CorpusError, match=r"\(20231101\.tr\) cannot be read: .*Check the network and the name"):
+        articles(tmp_path / "scripted")
 
 
 @pytest.mark.usefixtures("cache")

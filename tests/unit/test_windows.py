@@ -16,7 +16,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
 from langneurons.corpus.sources import Document, split_of
-from langneurons.corpus.windows import pack, pack_all
+from langneurons.corpus.windows import odd_tokens, pack, pack_all, shares
+from langneurons.demo.training import train_tokenizer
 from langneurons.errors import CorpusError
 
 SHARE = {"valid": 0.2, "test": 0.3}
@@ -215,6 +216,44 @@ def test_packing_any_corpus(lengths: list[int], window: int, budget: int, seed: 
     packed = pack(documents, TOKENIZER, window, budgets, SHARE, seed, "en")
     for split, stream in streams.items():
         assert packed[split].windows.reshape(-1).tolist() == stream[:wanted]
+
+
+def test_special_tokens_that_are_spelt_out_are_letters() -> None:
+    """An end of text in the words of a document is no end of one."""
+    tokenizer = train_tokenizer(["a document", "another"], 300)
+    end = tokenizer.eos_token_id
+    texts = ["a document<|endoftext|> another", "another"]
+    assert end in tokenizer(texts[0])["input_ids"]
+    documents = [Document(text, text) for text in texts]
+    packed = pack(documents, tokenizer, 1, {"train": 17}, {"valid": 0, "test": 0}, 0, "en")["train"].windows
+    for windows in (packed, pack_all(texts, tokenizer, 1, "en")[:17]):
+        assert (windows == end).sum() == 1
+        assert tokenizer.decode(windows.flatten().tolist()).startswith(texts[0])
+
+
+def test_what_repeats_is_counted_up_to_the_budget() -> None:
+    """By key and text: the embedded corpus has one key in all languages, but never two texts of one."""
+    texts = [Document("a", "1 2"), Document("b", "3"), Document("a", "1 2"), Document("c", "4"), Document("b", "3")]
+    packed = pack(texts, TOKENIZER, 1, {"train": 11}, {"valid": 0, "test": 0}, 0, "en")["train"]
+    assert packed.metadata["repeated_tokens"] == 3 + 1
+    assert packed.metadata["separator"] == EOS
+
+
+def test_tokens_that_are_no_text_are_counted() -> None:
+    windows = np.array([[UNK, EOS, BOS, 10], [PAD, 11, UNK, EOS]])
+    counts = odd_tokens(windows, TOKENIZER)
+    assert counts == {"unknown_tokens": 2, "special_tokens": 4, "empty_tokens": 0}
+    found = shares({"tokens": 8, "repeated_tokens": 2, **counts})
+    assert found == {"repeated_tokens": 0.25, "unknown_tokens": 0.25, "special_tokens": 0.5, "empty_tokens": 0.0}
+    assert set(shares({"tokens": 8}).values()) == {None}
+
+
+def test_few_documents_may_be_many_in_one_file() -> None:
+    with pytest.raises(CorpusError, match=r"It has only 2 documents.*set 'document: paragraph' or 'document: line'"):
+        pack(many(2), TOKENIZER, 4, {"train": 400}, SHARE, 0, "en")
+    with pytest.raises(CorpusError) as caught:
+        pack(many(50), TOKENIZER, 4, {"train": 4000}, SHARE, 0, "en")
+    assert "document: line" not in str(caught.value)
 
 
 # -- all texts -------------------------------------------------------------------------------------------------------

@@ -2,15 +2,24 @@
 
 import argparse
 import sys
+from typing import Any
 
 from langneurons import artifacts
 from langneurons.arguments import from_json
 from langneurons.config import SPLITS, source_files
 from langneurons.corpus.sources import SPLIT_SEED, documents
-from langneurons.corpus.windows import pack
+from langneurons.corpus.windows import odd_tokens, pack
 from langneurons.errors import run
 from langneurons.models.tokenizer import load_tokenizer
 from langneurons.progress import progress
+
+SHARES = {
+    "repeated_tokens": "repeat a text that came before",
+    "unknown_tokens": "stand for text that the tokenizer does not know",
+    "special_tokens": "are special tokens",
+    "empty_tokens": "have no text",
+}
+"""What is said of tokens, where there are some."""
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,6 +35,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def described(metadata: dict[str, Any]) -> str:
+    """What the windows of a split are made of."""
+    parts = [f"{metadata['tokens']:,} tokens of {metadata['documents']} documents"]
+    for name, what in SHARES.items():
+        if metadata[name]:
+            parts.append(f"{metadata[name] / metadata['tokens']:.1%} {what}")
+    return ", ".join(parts)
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     tokenizer = load_tokenizer(args.model["model"], args.model["revision"])
@@ -34,9 +52,9 @@ def main(argv: list[str] | None = None) -> None:
     packed = pack(counted, tokenizer, args.window, args.tokens, args.share, SPLIT_SEED, args.language)
     for split, path in zip(SPLITS, args.outputs, strict=True):
         windows = packed[split]
-        windows.metadata.update(tokenizer=args.model, source=args.source)
+        windows.metadata.update(tokenizer=args.model, source=args.source, **odd_tokens(windows.windows, tokenizer))
         artifacts.write_tokens(path, windows)
-        print(f"{split}: {windows.windows.size:,} tokens of {windows.metadata['documents']} documents", file=sys.stderr)
+        print(f"{split}: {described(windows.metadata)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from scipy.stats import entropy
 from langneurons.audit.copies import check_copies
 from langneurons.audit.effect import check_effect
 from langneurons.audit.evidence import FATAL, NOTE, PASSED, WARNING, Evidence, Finding, Found, Json
+from langneurons.audit.texts import check_text
 from langneurons.errors import UserError
 from langneurons.metrics.language import knows
 from langneurons.neurons.counting import ActivationCounts
@@ -341,6 +342,7 @@ CHECKS: dict[str, Callable[[Evidence], Found]] = {
     "log-likelihoods": _losses,
     "baseline-language": _baseline_language,
     "token-budgets": _token_budgets,
+    "text": check_text,
     "stability": _stability,
     "files": _files,
 }

@@ -47,6 +47,8 @@ class Evidence:
     """`top_rate, activation_percentile`."""
     recordings: dict[str, ActivationCounts] = field(default_factory=dict)
     """By language, unchecked."""
+    texts: dict[str, Json] = field(default_factory=dict)
+    """What is known of the text that was recorded, by language: the metadata of its windows."""
     neurons: dict[str, tuple[pd.DataFrame, Json]] = field(default_factory=dict)
     """By method: selected neurons, and thresholds and counts."""
     text: pd.DataFrame | None = None
@@ -89,14 +91,14 @@ def read_evidence(
 
     recorded, read = languages if contents["recorded"] else [], contents["read"]
     edited = [row["id"] for row in perturbations if row["kind"] != "none"] if read else []
+    recordings = all_of(recorded, artifacts.read_activations_unchecked, "activations/{}.safetensors")
     return Evidence(
         published=contents["published"],
         languages=languages,
         perturbations=[row for row in perturbations if row["id"] in {*contents["answered"], *contents["read"]}],
         identification=identification,
-        recordings=all_of(
-            recorded, lambda path: artifacts.read_activations_unchecked(path)[0], "activations/{}.safetensors"
-        ),
+        recordings={language: counts for language, (counts, _) in recordings.items()},
+        texts={language: about.get("text", {}) for language, (_, about) in recordings.items()},
         neurons=all_of(contents["methods"], lambda path: artifacts.read_table(path, "neurons"), "neurons/{}.parquet"),
         text=table_of("text-metrics", "text") if contents["answered"] else None,
         perplexity=table_of("perplexity", "perplexity") if read else None,

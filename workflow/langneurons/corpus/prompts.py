@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from langneurons.corpus.textfiles import read_lines
 from langneurons.errors import CorpusError
 
 
@@ -31,13 +32,7 @@ def read_prompts(path: str | Path, language: str, validation_prompts: int, split
     Raises:
         CorpusError: not UTF-8, or no question in the split.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: the prompts of language '{language}' are not UTF-8 (byte {error.start}).") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: the prompts of language '{language}' cannot be read ({error.strerror}).") from None
-    questions = [line.strip() for line in lines if line.strip()]
+    questions = read_lines(path, f"the prompts of language '{language}'")
     prompts = [
         Prompt(f"{language}-{number:03d}", "valid" if number <= validation_prompts else "test", question)
         for number, question in enumerate(questions, 1)

@@ -2,18 +2,25 @@
 
 To add a source: write a function that yields `Document`s, name it in `READERS`, and describe its keys in
 `workflow/schemas/config.schema.yaml` under `$defs/source`.
+
+A text that comes twice is two documents of one key, that of its first occurrence: so it is in one split alone. Texts
+that differ in anything but the white space around them are different texts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+
+from langneurons.corpus import textfiles
 from langneurons.errors import CorpusError
 
 Settings = dict[str, Any]
@@ -27,7 +34,8 @@ class Document:
     """One text and its name within its language."""
 
     key: str
-    """Decides the split. The embedded corpus gives the same topic the same key in every language."""
+    """Decides the split. The embedded corpus gives the same topic the same key in every language; a repeated text has
+    the key of its first occurrence."""
     text: str
 
 
@@ -50,6 +58,11 @@ def split_of(key: str, seed: int, share: dict[str, float]) -> str:
     return "valid" if position < share["test"] + share["valid"] else "train"
 
 
+def _digest(text: str) -> int:
+    """A number that tells texts apart: 64 bits of their sha256."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
 def _hash(*parts: object) -> float:
     """A number in [0, 1) that depends on nothing but the parts."""
     text = "\0".join(str(part) for part in parts)
@@ -59,29 +72,63 @@ def _hash(*parts: object) -> float:
 # -- local files ------------------------------------------------------------------------------------------------------
 
 
+class _File(Protocol):
+    """The texts of one file. All are read once, to check and to tell them apart, and then those that are used."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def text(self, index: int) -> str:
+        """One text, by its place among all of them."""
+        ...
+
+
 def _read_files(settings: Settings, files: list[str], seed: int) -> Iterator[Document]:
-    found = [document for path in files for document in _read_file(Path(path), settings)]
-    yield from sorted(found, key=lambda document: _hash(seed, "order", document.key))
+    """Documents in random order. Of each only a few numbers are kept, and texts are read when it is their turn."""
+    opened = [_open(Path(path), settings) for path in sorted(files)]
+    names = [(_name(Path(path), settings), _whole(Path(path), settings)) for path in sorted(files)]
+    places, digests = array("Q"), array("Q")  # file and index of each text; the text
+    order = array("d")
+    for number, file in enumerate(opened):
+        for index, text in enumerate(file):
+            if text:
+                places.extend((number, index))
+                digests.append(_digest(text))
+                order.append(_hash(seed, "order", _key(*names[number], index)))
+    if not order:
+        return
+    pairs = np.frombuffer(places, dtype=np.uint64).reshape(-1, 2).astype(np.int64)
+    _, first, text_of = np.unique(np.frombuffer(digests, dtype=np.uint64), return_index=True, return_inverse=True)
+    for place in np.argsort(np.frombuffer(order), kind="stable"):
+        number, index = map(int, pairs[place])
+        original, original_index = map(int, pairs[first[text_of[place]]])
+        yield Document(_key(*names[original], original_index), opened[number].text(index))
 
 
-def _read_file(path: Path, settings: Settings) -> Iterator[Document]:
-    name = _name(path, settings)
-    form = settings.get("format", "txt")
-    if form == "auto":
-        form = path.suffix.lstrip(".").lower()
-    whole = form == "txt" and settings.get("document", "file") == "file"
+def _key(name: str, whole: bool, index: int) -> str:
+    """The name of one text: its file's, and if that holds several also which one it is."""
+    return name if whole else f"{name}-{index}"
+
+
+def _format(path: Path, settings: Settings) -> str:
+    form = str(settings.get("format", "txt"))
+    return path.suffix.lstrip(".").lower() if form == "auto" else form
+
+
+def _whole(path: Path, settings: Settings) -> bool:
+    """Whether a file is one document."""
+    return _format(path, settings) == "txt" and settings.get("document", "file") == "file"
+
+
+def _open(path: Path, settings: Settings) -> _File:
+    form = _format(path, settings)
     if form == "txt":
-        texts = _split_text(_decode(path), settings.get("document", "file"))
-    elif form == "jsonl":
-        texts = _read_json_lines(path, settings["field"])
-    elif form == "parquet":
-        texts = _read_parquet(path, settings["field"])
-    else:
-        raise CorpusError(f"{path}: the format '{form}' is unknown. Set 'format' to txt, jsonl or parquet.")
-    texts = [text.strip() for text in texts]
-    for index, text in enumerate(texts):
-        if text:
-            yield Document(name if whole else f"{name}-{index}", text)
+        return _Text(path, ENDS[settings.get("document", "file")])
+    if form == "jsonl":
+        return _JsonLines(path, settings["field"])
+    if form == "parquet":
+        return _Parquet(path, settings["field"])
+    textfiles.opened(path).close()  # of a compressed file it says so
+    raise CorpusError(f"{path}: the format '{form}' is unknown. Set 'format' to txt, jsonl or parquet.")
 
 
 def _name(path: Path, settings: Settings) -> str:
@@ -90,62 +137,107 @@ def _name(path: Path, settings: Settings) -> str:
         return path.stem
     parts = Path(settings["path"]).parts[:-1]
     folder = Path(*takewhile(lambda part: not set("*?[") & set(part), parts))
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).with_suffix("").as_posix()
+    name = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return (name.with_suffix("") if name.suffix.lower() in SUFFIXES else name).as_posix()
 
 
-def _decode(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{path}: not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}). Convert the file, "
-            f"for example: "
-            f"iconv -f LATIN1 -t UTF-8 {path} > converted.txt"
-        ) from None
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror}).") from None
+SUFFIXES = (".txt", ".jsonl", ".parquet")
+"""What is left out of a file's name; another ending may be all that tells files apart."""
+ENDS = {"file": None, "paragraph": textfiles.PARAGRAPH_END, "line": textfiles.LINE_END}
+"""What ends a document of plain text."""
 
 
-def _split_text(text: str, document: str) -> list[str]:
-    if document == "line":
-        return text.splitlines()
-    return text.split("\n\n") if document == "paragraph" else [text]
+class _Text:
+    """Plain text: one document, or one per paragraph or line."""
+
+    def __init__(self, path: Path, end: Any) -> None:
+        self.path, self.end = path, end
+        self.places = array("Q")  # start and length of each piece
+
+    def __iter__(self) -> Iterator[str]:
+        with textfiles.opened(self.path) as handle:
+            for index, (start, content) in enumerate(textfiles.pieces(handle, self.end)):
+                self.places.extend((start, len(content)))
+                yield self._parsed(index, start, content)
+
+    def text(self, index: int) -> str:
+        start, length = self.places[2 * index : 2 * index + 2]
+        with self.path.open("rb") as handle:
+            handle.seek(start)
+            return self._parsed(index, start, handle.read(length))
+
+    def _parsed(self, index: int, start: int, content: bytes) -> str:
+        return textfiles.decoded(content, self.path, start=start).strip()
 
 
-def _read_json_lines(path: Path, field: str) -> list[str]:
-    texts = []
-    for number, line in enumerate(_decode(path).split("\n"), 1):  # splitlines() would cut at U+2028, which JSON allows
-        if not line.strip():
-            continue
+class _JsonLines(_Text):
+    """One JSON object per line, its text in a field."""
+
+    def __init__(self, path: Path, field: str) -> None:
+        super().__init__(path, textfiles.LINE_END)
+        self.field = field
+
+    def _parsed(self, index: int, start: int, content: bytes) -> str:
+        line, where = super()._parsed(index, start, content), f"{self.path}, line {index + 1}"
+        if not line:
+            return ""
         try:
-            text = json.loads(line)[field]
+            text = json.loads(line)[self.field]
         except json.JSONDecodeError as error:
-            raise CorpusError(f"{path}, line {number}: not JSON ({error.msg}).") from None
-        except (KeyError, TypeError):
-            raise CorpusError(f"{path}, line {number}: no field '{field}'. Name the right one in 'field'.") from None
-        texts.append(_text(text, f"{path}, line {number}", field))
-    return texts
+            raise CorpusError(f"{where}: not JSON ({error.msg}).") from None
+        except (KeyError, TypeError, IndexError):
+            raise CorpusError(f"{where}: no field '{self.field}'. Name the right one in 'field'.") from None
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+            raise CorpusError(f"{where}: cannot be read as JSON ({error}).") from None
+        return _text(text, where, self.field)
 
 
-def _read_parquet(path: Path, field: str) -> list[str]:
-    import pyarrow
-    import pyarrow.parquet
+class _Parquet:
+    """One document per row, its text in a column."""
 
-    try:
-        columns = pyarrow.parquet.read_schema(path).names
-        if field not in columns:
-            raise CorpusError(f"{path}: no column '{field}', but {', '.join(columns)}. Name the right one in 'field'.")
-        texts = pyarrow.parquet.read_table(path, columns=[field])[field].to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise CorpusError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}).") from None
-    return [_text(text, f"{path}, row {number}", field) for number, text in enumerate(texts, 1)]
+    def __init__(self, path: Path, column: str) -> None:
+        self.path, self.column = path, column
+
+    def __iter__(self) -> Iterator[str]:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            columns = pyarrow.parquet.read_schema(self.path).names
+            if self.column not in columns:
+                raise CorpusError(
+                    f"{self.path}: no column '{self.column}', but {', '.join(columns)}. Name the right one in 'field'."
+                )
+            self.values = pyarrow.parquet.read_table(self.path, columns=[self.column])[self.column]
+        except (pyarrow.ArrowException, OSError) as error:
+            raise CorpusError(f"{self.path}: not a Parquet file ({str(error).splitlines()[0]}).") from None
+        for index in range(len(self.values)):
+            yield self.text(index)
+
+    def text(self, index: int) -> str:
+        where = f"{self.path}, row {index + 1}"
+        try:
+            value = self.values[index].as_py()
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"{where}: field '{self.column}' is not UTF-8 (byte {error.start}).") from None
+        return _text(value, where, self.column)
 
 
 def _text(value: Any, where: str, field: str) -> str:
-    """A text; null is an empty one."""
+    """A text without white space around it; null is an empty one.
+
+    Raises:
+        CorpusError: it is something else, or has half of a surrogate pair, which JSON can hold and UTF-8 cannot.
+    """
     if not isinstance(value, str | None):
         raise CorpusError(f"{where}: field '{field}' is {str(value)[:50]!r}, no text. Name the right one in 'field'.")
-    return value or ""
+    text = (value or "").strip()
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise CorpusError(
+            f"{where}: field '{field}' holds half of a surrogate pair, which is no character. Repair the text in the "
+            "file."
+        )
+    return text
 
 
 # -- Wikipedia --------------------------------------------------------------------------------------------------------
@@ -156,17 +248,27 @@ def _read_wikipedia(settings: Settings, files: list[str], seed: int) -> Iterator
     import datasets
 
     name = f"{settings['snapshot']}.{settings['code']}"
+    where = f"the dataset '{settings['dataset']}' ({name})"
+    first: dict[int, str] = {}  # the key of each text, by its digest
     try:
         articles = datasets.load_dataset(
             settings["dataset"], name, revision=settings["revision"], split="train", streaming=True
         )
         for article in articles.shuffle(seed=seed, buffer_size=settings["shuffle_buffer"]):
-            if text := article["text"].strip():
-                yield Document(str(article["id"]), text)
-    except (OSError, ValueError, ConnectionError) as error:
+            if missing := [column for column in ("id", "text") if column not in article]:
+                raise CorpusError(
+                    f"{where} has no column '{missing[0]}', but {', '.join(article)}. Name a dataset of the form of "
+                    "wikimedia/wikipedia, or use 'source: files' with its Parquet files."
+                )
+            if text := _text(article["text"], f"{where}, article {article['id']}", "text"):
+                yield Document(first.setdefault(_digest(text), str(article["id"])), text)
+    except CorpusError:
+        raise
+    except Exception as error:  # whatever a library of loaders raises: dataset scripts, missing configurations, network
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise CorpusError(
-            f"the dataset '{settings['dataset']}' ({name}) cannot be read: {str(error).splitlines()[0]} "
-            "Check the network and the name, or name a local folder of the same form in 'dataset'."
+            f"{where} cannot be read: {reason} Check the network and the name, or name a local folder of the same form "
+            "in 'dataset'."
         ) from None
 
 

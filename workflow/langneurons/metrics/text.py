@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from langneurons.corpus.textfiles import read_lines
 from langneurons.errors import UserError
 from langneurons.metrics.copying import COPIES, copied_question
 from langneurons.metrics.degeneration import compression_ratio, distinct_ngrams, loops, repeated_ngrams
@@ -43,10 +44,8 @@ def stop_words(language: str, source: str | None) -> frozenset[str]:
     import stopwordsiso
 
     if source and Path(source).is_file():
-        try:
-            words = frozenset(Path(source).read_text(encoding="utf-8").split())
-        except UnicodeDecodeError as error:
-            raise UserError(f"{source}: the stop-word list of language '{language}' is not UTF-8 ({error}).") from None
+        lines = read_lines(source, f"the stop-word list of language '{language}'")
+        words = frozenset(word for line in lines for word in line.split())
         if not words:
             raise UserError(f"{source}: the stop-word list of language '{language}' is empty.")
         return words

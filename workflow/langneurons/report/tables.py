@@ -12,6 +12,7 @@ import pandas as pd
 
 from langneurons import artifacts
 from langneurons.config import PUBLISHED
+from langneurons.corpus.windows import shares
 from langneurons.metrics import perplexity, text
 from langneurons.metrics.steering import success
 from langneurons.neurons.convergence import convergence
@@ -199,6 +200,7 @@ def _recordings(results: ModelResults) -> pd.DataFrame:
         text_of = metadata.get("text", {})
         row = {"language": language, "tokens": metadata["tokens"]}
         row |= {key: text_of.get(key) for key in ("split", "documents", "window")}
+        row |= {name.removesuffix("_tokens"): share for name, share in shares(text_of).items()}
         kept = ("architecture", "dtype", "device", "engine", "torch", "transformers", "file")
         rows.append(row | {key: metadata.get(key) for key in kept})
     return pd.DataFrame(rows)
