@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import pytest
+import tokenizers
 
-from langneurons.corpus.sentences import CLOSING, ENDS, LONGEST, SHORTEST, Sentence, find_sentences
+from langneurons.corpus.sentences import (
+    CLOSING,
+    ENDS,
+    LONGEST,
+    SHORTEST,
+    Sentence,
+    find_sentences,
+    sentence_ends,
+    text_with_offsets,
+)
 from langneurons.errors import CorpusError
 
 TEXTS = {0: " word", 1: ".", 2: "?", 3: "\n", 4: ". ", 5: '."', 6: '" ', 7: "", 8: "3.5", 9: "。", 10: "!)"}
-"""Text of each token; 0 ends nothing."""
+"""Text of each token; 0 ends nothing, and 7 stands between documents."""
+SEPARATOR = 7
+
+
+def decode(ids: Sequence[int]) -> str:
+    return "".join(TEXTS[token] for token in ids)
 
 
 def found(rows: list[list[int]], wanted: int = 1) -> list[tuple[int, int, int]]:
     """Window, start and stop of each sentence; all of them where `wanted` is exact."""
     windows = np.array(rows, dtype=np.uint32)
-    return [(one.window, one.start, one.stop) for one in find_sentences(windows, TEXTS.__getitem__, wanted, "de")]
+    return [(one.window, one.start, one.stop) for one in find_sentences(windows, decode, SEPARATOR, wanted, "de")]
 
 
 def window(*lengths: int, rest: int = 0) -> list[int]:
@@ -77,7 +96,7 @@ def test_ends(token: int) -> None:
 @pytest.mark.parametrize("token", [0, 6, 8])
 def test_no_ends(token: int) -> None:
     """Spaces, quotes alone, a stop inside a number."""
-    assert found([[1] + [token] * 6 + [1]]) == [(0, 1, 8)]
+    assert found([[3] + [token] * 6 + [1]]) == [(0, 1, 8)]
 
 
 def test_a_document_ends_its_sentence() -> None:
@@ -86,23 +105,107 @@ def test_a_document_ends_its_sentence() -> None:
 
 
 def test_every_end_with_every_closing_mark() -> None:
-    texts = {0: "x", **{index + 1: end for index, end in enumerate(ENDS)}}
+    texts = {0: " x", **{index + 1: end for index, end in enumerate(ENDS)}}
     texts |= {len(texts) + index: f" x.{mark} " for index, mark in enumerate(CLOSING)}
     for token in range(1, len(texts)):
         row = np.array([[token, *[0] * 6, token]], dtype=np.uint32)
-        assert find_sentences(row, texts.__getitem__, 1, "de") == [Sentence(0, 1, 8)]
+        found = find_sentences(row, lambda ids: "".join(texts[one] for one in ids), None, 1, "de")
+        assert found == [Sentence(0, 1, 8)]
 
 
-def test_every_token_is_decoded_once() -> None:
-    asked: list[int] = []
+def test_no_more_windows_are_read_than_are_needed() -> None:
+    read: list[int] = []
 
-    def decode(token: int) -> str:
-        asked.append(token)
-        return TEXTS[token]
+    def decoded(ids: Sequence[int]) -> str:
+        read.extend(ids)
+        return decode(ids)
 
-    find_sentences(np.array([window(5, 6, 7)] * 20, dtype=np.uint32), decode, 1, "de")
-    assert sorted(asked) == [0, 1]
-    assert all(type(token) is int for token in asked)
+    find_sentences(np.array([window(5, 6, 7), [8] * 18], dtype=np.uint32), decoded, SEPARATOR, 1, "de")
+    assert set(read) == {0, 1}
+    assert all(type(token) is int for token in read)
+
+
+# -- tokens that are no whole characters, or no characters at all ------------------------------------------------------
+
+SENTENCES = {
+    "Latin": ["Hier sind 3.5 Sätze.", " Noch ein „Satz“!", " Und der dritte?"],
+    "Devanagari": ["यह पहला वाक्य है।", " यह दूसरा वाक्य है।", " यह तीसरा वाक्य है।"],
+    "Arabic": ["هذه هي الجملة الأولى.", " هل هذه هي الثانية؟", " هذه هي الثالثة."],
+    "Han": ["这是第一个句子。", "这是第二个句子！", "这是第三个句子？"],
+    "Cyrillic": ["Это первое предложение.", " Это второе!", " А это третье?"],
+}
+
+
+def byte_level() -> Any:
+    """As in GPT-2 and Llama 3: bytes, of which a character may need several; here without any merges."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    raw = tokenizers.Tokenizer(tokenizers.models.BPE({byte: number for number, byte in enumerate(alphabet)}, []))
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = tokenizers.decoders.ByteLevel()
+    return raw
+
+
+def with_byte_fallback() -> Any:
+    """As in Llama 2: a mark for spaces, alone before letters that it does not know, and bytes for those."""
+    known = [f"<0x{byte:02X}>" for byte in range(256)] + ["▁", *"abcdefghijklmnopqrstuvwxyzEUN.!?"]
+    raw = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            {token: number for number, token in enumerate(["<unk>", *known])}, [], unk_token="<unk>", byte_fallback=True
+        )
+    )
+    raw.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+    )
+    raw.decoder = tokenizers.decoders.Sequence(
+        [
+            tokenizers.decoders.Replace("▁", " "),
+            tokenizers.decoders.ByteFallback(),
+            tokenizers.decoders.Fuse(),
+            tokenizers.decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return raw
+
+
+def of_letters() -> Any:
+    """As in Unigram models of many languages: pieces of letters, the space before a word in its first."""
+    letters = sorted({letter for text in SENTENCES.values() for letter in "".join(text)} - {" "})
+    pieces = [("<unk>", 0.0), ("▁", -2.0), *((letter, -3.0) for letter in letters)]
+    raw = tokenizers.Tokenizer(tokenizers.models.Unigram([*pieces, *((f"▁{one}", -2.5) for one in letters)], unk_id=0))
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    raw.decoder = tokenizers.decoders.Metaspace()
+    return raw
+
+
+@pytest.mark.parametrize("make", [byte_level, with_byte_fallback, of_letters])
+@pytest.mark.parametrize("script", SENTENCES)
+def test_sentences_of_a_text_by_any_tokenizer(make: Callable[[], Any], script: str) -> None:
+    tokenizer = make()
+    ids = tokenizer.encode("".join(SENTENCES[script])).ids
+    stops = sentence_ends(ids, tokenizer.decode, None)
+    parts = [tokenizer.decode(ids[start:stop]).strip() for start, stop in pairwise([0, *stops])]
+    assert parts == [part.strip() for part in SENTENCES[script]]
+
+
+@pytest.mark.parametrize("make", [byte_level, with_byte_fallback])
+def test_a_window_that_begins_within_a_character(make: Callable[[], Any]) -> None:
+    tokenizer = make()
+    ids = tokenizer.encode("".join(SENTENCES["Han"])).ids
+    skipped = 1 if make is byte_level else 2  # a byte of the first character, and the mark of a space
+    stops = sentence_ends(ids, tokenizer.decode, None)
+    assert sentence_ends(ids[skipped:], tokenizer.decode, None) == [stop - skipped for stop in stops]
+
+
+@pytest.mark.parametrize("make", [byte_level, with_byte_fallback, of_letters])
+def test_every_token_has_its_place_in_the_text(make: Callable[[], Any]) -> None:
+    tokenizer = make()
+    for text in map("".join, SENTENCES.values()):
+        ids = tokenizer.encode(text).ids
+        found, offsets = text_with_offsets(ids, tokenizer.decode)
+        assert found == text
+        assert len(offsets) == len(ids)
+        assert offsets == sorted(offsets)
+        assert offsets[-1] == len(text)
 
 
 # -- windows without ends ----------------------------------------------------------------------------------------------
@@ -152,13 +255,14 @@ def test_too_few_sentences() -> None:
 
 def test_no_windows() -> None:
     with pytest.raises(CorpusError, match="holds 0 whole sentences"):
-        find_sentences(np.zeros((0, 16), dtype=np.uint32), TEXTS.__getitem__, 1, "de")
+        find_sentences(np.zeros((0, 16), dtype=np.uint32), decode, SEPARATOR, 1, "de")
 
 
 def test_sentences_never_overlap_and_are_as_long_as_they_may_be() -> None:
     generator = np.random.default_rng(0)
     rows = (generator.random((30, 200)) < 0.03).astype(np.uint32)  # one end in 33 tokens
-    sentences = find_sentences(rows, TEXTS.__getitem__, 80, "de")
+    rows[:, 1:] *= 1 - rows[:, :-1]  # never two ends in a row, which would be one
+    sentences = find_sentences(rows, decode, SEPARATOR, 80, "de")
     assert len(sentences) == 80
     assert sentences == sorted(sentences, key=lambda one: (one.window, one.start))
     taken = np.zeros(rows.shape, dtype=int)

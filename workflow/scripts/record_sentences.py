@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> None:
         window=languages[0].windows.shape[1],
     )
     for tokens, output in zip(languages, args.outputs, strict=True):
-        language = tokens.metadata["language"]
-        sentences = find_sentences(tokens.windows, lambda token: engine.decode([token]), args.sentences, language)
+        language, separator = tokens.metadata["language"], tokens.metadata["separator"]
+        sentences = find_sentences(tokens.windows, engine.decode, separator, args.sentences, language)
         means = engine.sentence_means(tokens.windows, sentences)
         metadata = {**engine.description, **args.model, "langneurons": __version__, "text": tokens.metadata}
         artifacts.write_sentences(output, means, metadata | {"language": language})
