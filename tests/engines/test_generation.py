@@ -21,7 +21,7 @@ import transformers
 from engines.common import IN_OTHER_BATCHES
 from engines.families import FAMILIES, VOCABULARY
 from langneurons.engines.base import Completion, EngineError, Sampling
-from langneurons.engines.hf import HfEngine, RepetitionPenalty, StopStrings
+from langneurons.engines.hf import HfEngine, RepetitionPenalty, Sampler, StopStrings
 from langneurons.interventions import deactivate, shift
 
 PROMPTS = [
@@ -402,6 +402,39 @@ def test_sampling_depends_on_the_seed_only(trained: HfEngine) -> None:
     greedy = trained.generate(PROMPTS, Sampling(15, seed=1))
     assert greedy != first
     assert trained.generate(PROMPTS, Sampling(15, seed=2)) == greedy
+
+
+def test_sampled_answers_do_not_depend_on_what_is_answered_beside_them(trained: HfEngine) -> None:
+    """Neither on the batch nor the order nor other prompts; a prompt that comes twice has two answers."""
+    warm = Sampling(15, temperature=1.0, seed=1)
+    expected = trained.generate(PROMPTS, warm)
+    assert len({answer.text for answer in expected}) == len(PROMPTS)
+    for size in (1, 3, 6):
+        with batches_of(trained, size):
+            assert trained.generate(PROMPTS, warm) == expected
+    assert trained.generate(PROMPTS[::-1], warm) == expected[::-1]
+    assert trained.generate(PROMPTS[4:6], warm) == expected[4:6]
+    twice = trained.generate([PLAIN, PLAIN], warm)
+    assert twice[0] != twice[1]
+    assert twice[0] == trained.generate([PLAIN], warm)[0]
+
+
+def test_every_prompt_has_numbers_of_its_own(trained: HfEngine) -> None:
+    """At a temperature at which all tokens are as good, the numbers alone choose: no two prompts are given the same."""
+    hot = Sampling(4, temperature=1e9)
+    assert len({answer.text for answer in trained.generate(PROMPTS, hot)}) == len(PROMPTS)
+
+
+def test_tokens_are_chosen_as_often_as_they_are_probable() -> None:
+    """Of evenly spread numbers each token gets its share, to within one; a token that cannot be never comes."""
+    scores = torch.tensor([1.0, -torch.inf, 0.3, 2.0, -3.0])
+    number, temperature = 10_000, 0.7
+    sampler = Sampler(Sampling(1, temperature=temperature), [0], prompt_length=2)
+    sampler.numbers = (torch.arange(number, dtype=torch.float64)[:, None] + 0.5) / number
+    chosen = sampler(torch.zeros(number, 2, dtype=torch.long), scores.expand(number, -1)).argmax(-1)
+    expected = torch.softmax(scores.double() / temperature, -1) * number
+    assert (chosen.bincount(minlength=5) - expected).abs().max() <= 1
+    assert chosen.bincount(minlength=5)[1] == 0
 
 
 def test_a_low_temperature_is_nearly_greedy(trained: HfEngine) -> None:

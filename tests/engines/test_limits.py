@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 
 from engines.common import PROBE, engine_of
 from engines.families import CONTEXT, FAMILIES, VOCABULARY
@@ -44,6 +45,15 @@ def test_windows_beyond_the_model(name: str, read: str) -> None:
 
 def engine_with(tokenizer: Any) -> HfEngine:
     return HfEngine(FAMILIES["llama"].build(), tokenizer, batch_size=2, generation_batch_size=2)
+
+
+def test_an_ordinary_token_that_ends_answers_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    model = FAMILIES["llama"].build()
+    tokenizer = tiny_tokenizer(eos_token="t0", pad_token="t0")
+    for end, said in ((0, False), (5, True), ([0, 5], True)):
+        model.generation_config = transformers.GenerationConfig(eos_token_id=end)
+        HfEngine(model, tokenizer, batch_size=2, generation_batch_size=2)
+        assert ("ends its answers at the token 5" in capsys.readouterr().err) == said
 
 
 def test_a_larger_tokenizer_is_said_and_its_surplus_refused(capsys: pytest.CaptureFixture[str]) -> None:

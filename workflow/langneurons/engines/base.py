@@ -35,7 +35,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     """The text ends before the first of these."""
     seed: int = 0
-    """Only for a temperature above 0."""
+    """Only for a temperature above 0. Every prompt has a stream of random numbers of its own (see `streams`)."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Engine(Protocol):
         """Mean activation of every neuron over each sentence of these windows."""
         ...
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens."""
         ...
 

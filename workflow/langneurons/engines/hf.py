@@ -20,8 +20,9 @@ from langneurons.engines.counting import AllRecorded
 from langneurons.engines.folding import check_compiled, folded, folds
 from langneurons.engines.hidden import HiddenCapture, compare_hidden, hidden_of, with_hidden
 from langneurons.engines.limits import Limits
-from langneurons.engines.proof import Capture, compare_with_expectation
+from langneurons.engines.proof import NOT_DESCRIBED, Capture, check_layout, compare_with_expectation, layout_probe
 from langneurons.engines.recording import Recorder, SentenceRecorder
+from langneurons.engines.streams import stream_seeds
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import Layout, layout_of
 from langneurons.models.loading import load_model
@@ -82,9 +83,24 @@ class HfEngine:
         loaded = load_model(model, revision, dtype, gpus, attention)
         engine = cls(loaded, load_tokenizer(model, revision), batch_size, generation_batch_size)
         engine.name = model
+        engine.check_layout()
         if gpus == 1 and not eager:  # not with the hooks that carry vectors between several
             engine.compile()
         return engine
+
+    @torch.inference_mode()
+    def check_layout(self) -> None:
+        """See `langneurons.engines.proof.check_layout`: all layers, on a few tokens."""
+        seen = Capture(self.layers, self.layout)
+        for path in filter(None, (self.layout.activation, self.layout.up)):
+            for number, layer in enumerate(self.layers):
+                if path not in dict(layer.named_modules()):
+                    raise EngineError(NOT_DESCRIBED.format(number, self.name, f"it has no module '{path}'"))
+        with seen.attached(range(len(self.layers))):
+            self.model.base_model(input_ids=self._ids(layout_probe(self.limits.vocabulary)), use_cache=False)
+        for number in range(len(self.layers)):
+            product, activation, up = (store.get(number) for store in (seen.product, seen.activation, seen.up))
+            check_layout(self.name, number, product, activation, up, self.layout.gated)
 
     def compile(self) -> None:
         """Compile the steps of generation, where `transformers` can; every projection that edits reach has a bias."""
@@ -247,8 +263,11 @@ class HfEngine:
         lengths = list(map(len, encoded))
         order = sorted(range(len(prompts)), key=lambda index: (-lengths[index], index))
 
+        seeds = stream_seeds(prompts, sampling.seed)
+
         def answer(chosen: Sequence[int]) -> list[Completion]:
-            return self._generate_batch([prompts[index] for index in chosen], sampling)
+            rows = [(prompts[index], seeds[index]) for index in chosen]
+            return self._generate_batch([row[0] for row in rows], [row[1] for row in rows], sampling)
 
         def refuse(index: int) -> EngineError:
             what = f"prompt of {lengths[index]} tokens and {sampling.max_new_tokens} new ones"
@@ -260,16 +279,16 @@ class HfEngine:
         completions = dict(zip(order, chain.from_iterable(batches), strict=True))
         return [completions[index] for index in range(len(prompts))]
 
-    def _generate_batch(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
+    def _generate_batch(self, prompts: list[str], seeds: list[int], sampling: Sampling) -> list[Completion]:
         encoded = self.tokenizer(prompts, return_tensors="pt", padding=True).to(self.device)
         mask = encoded["attention_mask"]
-        options: dict[str, Any] = {"do_sample": sampling.temperature > 0, "disable_compile": self.eager}
+        options: dict[str, Any] = {"do_sample": False, "disable_compile": self.eager}
         if mask.device.type != "cpu" and self.layout.static_cache:
             options["cache_implementation"] = "static"  # it does not grow by a copy with every token
-        if sampling.temperature > 0:
-            torch.manual_seed(sampling.seed)
-            options |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
         penalty = RepetitionPenalty(sampling.repetition_penalty, mask)
+        processors: list[transformers.LogitsProcessor] = [penalty]
+        if sampling.temperature > 0:
+            processors.append(Sampler(sampling, seeds, mask.shape[1]))
         output = self.model.generate(
             input_ids=encoded["input_ids"],
             attention_mask=mask,
@@ -280,7 +299,7 @@ class HfEngine:
                 bos_token_id=self.tokenizer.bos_token_id,
                 **options,
             ),
-            logits_processor=transformers.LogitsProcessorList([penalty]),
+            logits_processor=transformers.LogitsProcessorList(processors),
             stopping_criteria=transformers.StoppingCriteriaList(
                 [StopStrings(sampling.stop, mask.shape[1], self.decode)]
             ),
@@ -338,6 +357,25 @@ class RepetitionPenalty(transformers.LogitsProcessor):
         seen.scatter_(1, input_ids.masked_fill(~real, scores.shape[1]), True)  # padding falls into the extra column
         penalized = torch.where(scores > 0, scores / self.penalty, scores * self.penalty)
         return torch.where(seen[:, :-1], penalized, scores)
+
+
+class Sampler(transformers.LogitsProcessor):
+    """Chooses the next token of every row by a random number of its own; that of `transformers` draws one for all rows.
+
+    The token is the first whose cumulated probability is above the number. All others are ruled out.
+    """
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], prompt_length: int) -> None:
+        self.temperature, self.prompt_length = sampling.temperature, prompt_length
+        streams = [np.random.default_rng(seed).random(sampling.max_new_tokens) for seed in seeds]
+        self.numbers = torch.from_numpy(np.stack(streams))
+        """float64 `[row, step]`, in [0, 1)."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        number = self.numbers[:, input_ids.shape[1] - self.prompt_length].to(scores.device)
+        cumulated = (scores.double() / self.temperature).softmax(-1).cumsum(-1)
+        chosen = torch.searchsorted(cumulated, number[:, None] * cumulated[:, -1:], right=True)
+        return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0.0)
 
 
 class StopStrings(transformers.StoppingCriteria):

@@ -30,13 +30,21 @@ class Limits:
         return cls(model, vocabulary, getattr(text, "max_position_embeddings", None))
 
     def check_tokenizer(self, tokenizer: Any, ends: Sequence[int]) -> None:
-        """Check the tokens that end an answer. A tokenizer with more entries than the model is said once: some models
-        come with one, and only text that has such a token is refused.
+        """Check the tokens that end an answer. What may be right is only said: a tokenizer with more entries than the
+        model, which some models have (text that has such a token is refused), and an ordinary token as an end.
 
         Raises:
             EngineError: a token that ends answers and that the model does not have.
         """
         self._check_ids(ends, "the tokens that end an answer (generation_config.json, config.json or the tokenizer)")
+        for token in ends if tokenizer is not None else ():
+            if token not in tokenizer.all_special_ids and token not in tokenizer.added_tokens_decoder:
+                print(
+                    f"note: the model '{self.model}' ends its answers at the token {token}, which is not a special one "
+                    f"but the text {tokenizer.decode([token])!r}: every answer is cut where it writes that. If this is "
+                    "wrong, correct eos_token_id in generation_config.json or config.json.",
+                    file=sys.stderr,
+                )
         entries = 0 if tokenizer is None else len(tokenizer)
         if entries > self.vocabulary:
             print(

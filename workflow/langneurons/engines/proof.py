@@ -28,11 +28,68 @@ vectors and its output, and so many of float32, in which products of length d_ff
 The scale is that of the single output, so that neither outlier tokens nor outlier dimensions hide a missing edit."""
 
 PROBE_POSITIONS = 64
+LAYOUT_POSITIONS = 8
+"""Tokens on which an entry of `models.layouts` is checked."""
+LAYOUT_FLOOR = 1e-6
+"""Difference of a product that may always be: of numbers near the smallest of a format, whose rounding is not
+relative."""
+NOT_DESCRIBED = (
+    "the FFN in layer {} of the model '{}' is not as workflow/langneurons/models/layouts.py describes it: {}. Its "
+    "numbers would be wrong. Correct the entry of its family, or the model's config.json if that asks for another "
+    "computation (such as slow_but_exact of BLOOM)."
+)
+"""What is said of a wrong entry: the layer, the model, and what is wrong."""
 
 
 def probe_windows(languages: list[np.ndarray]) -> np.ndarray:
     """A small probe batch: the beginning of the first window of each language, `[language, position]`."""
     return np.stack([windows[0, :PROBE_POSITIONS] for windows in languages])
+
+
+def layout_probe(vocabulary: int) -> np.ndarray:
+    """A few tokens on which an entry of `models.layouts` is checked, uint32 `[1, position]`."""
+    return np.arange(LAYOUT_POSITIONS, dtype=np.uint32)[None] % vocabulary
+
+
+def check_layout(
+    model: str,
+    layer: int,
+    product: torch.Tensor | None,
+    activation: torch.Tensor | None,
+    up: torch.Tensor | None,
+    gated: bool,
+) -> None:
+    """Check that an FFN is what its entry in `models.layouts` says: its down projection is given the activation, in a
+    gated FFN times the up projection. Everything that is recorded and edited rests on that.
+
+    Args:
+        model: for messages.
+        layer: likewise.
+        product, activation, up: `[token, neuron]` as seen at the modules of the entry; None where one was never called,
+            and `up` in plain FFNs.
+        gated: whether there is an up projection.
+
+    Raises:
+        EngineError: it is something else.
+    """
+    problem = ""
+    if product is None or activation is None or (gated and up is None):
+        problem = "one of its modules is never called"
+    else:
+        factors = [part.double().cpu() for part in ((activation, up) if up is not None else (activation,))]
+        found = product.double().cpu()
+        if sizes := {part.shape[-1] for part in factors} - {found.shape[-1]}:
+            problem = f"{found.shape[-1]} neurons are projected down, but one of its modules has {max(sizes)}"
+        else:
+            expected = math.prod(factors[1:], start=factors[0])
+            # Rounded once or twice; a fused kernel rounds the activation otherwise than its function alone.
+            allowed = ROUNDING * torch.finfo(product.dtype).eps * expected.abs() + LAYOUT_FLOOR
+            wrong = ((found - expected).abs() > allowed) & expected.isfinite() & found.isfinite()
+            if wrong.any():
+                what = "its activation times its up projection" if gated else "its activation"
+                problem = f"what it projects down is not {what}"
+    if problem:
+        raise EngineError(NOT_DESCRIBED.format(layer, model, problem))
 
 
 @dataclass(frozen=True)

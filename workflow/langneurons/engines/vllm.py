@@ -26,8 +26,9 @@ from langneurons.engines.completion import completion, end_tokens, generation_co
 from langneurons.engines.folding import check_compiled, folds
 from langneurons.engines.hidden import HiddenStates, compare_hidden
 from langneurons.engines.limits import Limits
-from langneurons.engines.proof import FeedForward, compare_with_expectation
+from langneurons.engines.proof import FeedForward, check_layout, compare_with_expectation, layout_probe
 from langneurons.engines.shards import gather
+from langneurons.engines.streams import stream_seeds
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import supported_architecture, vllm_layout_of
 from langneurons.models.loading import check_model
@@ -144,7 +145,17 @@ class VllmEngine:
                 seed=0,
                 **options,
             )
-        return cls(llm, tokenizer, batch_size, eager)
+        engine = cls(llm, tokenizer, batch_size, eager)
+        engine.check_layout()
+        return engine
+
+    def check_layout(self) -> None:
+        """See `langneurons.engines.proof.check_layout`: all layers, on a few tokens."""
+        layers = list(range(self.shape[0]))
+        seen = self._captured(layout_probe(self.limits.vocabulary), layers, layers)
+        for layer, parts in seen.items():
+            found = parts.get("product"), parts.get("activation", parts.get("product")), parts.get("up")
+            check_layout(self.limits.model, layer, *found, gated=self.gated)
 
     def close(self) -> None:
         """Stop vLLM, so that another model can be loaded in this process."""
@@ -162,14 +173,16 @@ class VllmEngine:
             told = re.match(r"Worker failed with error '(.*)', please check", str(error), re.DOTALL)
             raise (EngineError(told[1]) if told else error) from None
 
-    def _run(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[Any]:
-        """Let vLLM read prompts, and write as it is told: by default one token, which is thrown away."""
+    def _run(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int] = (), **options: Any) -> list[Any]:
+        """Let vLLM read prompts, and write as it is told: by default one token, which is thrown away. `seeds` are those
+        of each prompt's random numbers."""
         from vllm import SamplingParams
 
         settings = {"max_tokens": 1, "temperature": 0.0, "detokenize": False} | options
         requests = [{"prompt_token_ids": list(ids)} for ids in prompts]
         try:
-            return list(self.llm.generate(requests, SamplingParams(**settings), use_tqdm=False))
+            parameters = [SamplingParams(**settings, seed=seed) for seed in seeds] or SamplingParams(**settings)
+            return list(self.llm.generate(requests, parameters, use_tqdm=False))
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:500]
             raise EngineError(f"vLLM stopped: {reason} Use engine: hf if this model is not for vLLM.") from error
@@ -345,13 +358,13 @@ class VllmEngine:
             limits.check_prompts(encoded, sampling.max_new_tokens)
         answers = self._run(
             encoded,
+            stream_seeds(prompts, sampling.seed) if sampling.temperature > 0 else (),
             max_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             repetition_penalty=sampling.repetition_penalty,
             stop=list(sampling.stop),
             stop_token_ids=self.end_tokens,
             ignore_eos=True,  # the end-of-text tokens are those above
-            seed=sampling.seed if sampling.temperature > 0 else None,
             detokenize=True,
             logprobs=0,  # of the tokens that were chosen: NaN where the scores are
         )
