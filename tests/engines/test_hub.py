@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,9 @@ def test_one_bar_shows_the_progress(machine: Machine, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("revision", [None, COMMIT])
-def test_loading_offline_gives_the_model_of_the_folder(machine: Machine, folder: Path, revision: str | None) -> None:
-    machine.download(MODEL, revision or "main")
+@pytest.mark.parametrize("revision", ["main", COMMIT])
+def test_loading_offline_gives_the_model_of_the_folder(machine: Machine, folder: Path, revision: str) -> None:
+    machine.download(MODEL, revision)
     machine.hub.requests.clear()
     expected = logits(load_model(str(folder), None, "float32", 0))
     assert torch.equal(logits(load_model(MODEL, revision, "float32", 0)), expected)
@@ -195,12 +196,12 @@ def test_a_folder_is_its_own_place(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("loader", [resolve, load_tokenizer, lambda model: load_model(model, "main", "float32", 0)])
-def test_a_model_that_was_not_downloaded(machine: Machine, loader: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("loader", [resolve, load_tokenizer, partial(load_model, dtype="float32", gpus=0)])
+def test_a_model_that_was_not_downloaded(machine: Machine, loader: Callable[[str, str], Any]) -> None:
     with pytest.raises(ModelError) as caught:
-        loader(MODEL)
+        loader(MODEL, "main")
     message = str(caught.value)
-    assert f"'{MODEL}' is no folder, and its revision main is not in the hub's cache {machine.cache}/hub." in message
+    assert f"revision main of the model '{MODEL}' is not in the hub's cache {machine.cache}/hub." in message
     assert "snakemake --force results/<model>/download.json" in message
     assert all(word in message for word in ("HF_HOME", "source: folder"))
     assert machine.hub.requests == []
@@ -210,19 +211,37 @@ def test_a_model_that_was_not_downloaded(machine: Machine, loader: Callable[[str
 def test_a_cache_that_lost_a_file(machine: Machine, tmp_path: Path) -> None:
     machine.download()
     for missing in (SHARDS[1], "tokenizer.json", "model.safetensors.index.json"):
-        file = Path(resolve(MODEL), missing)
+        file = Path(resolve(MODEL, "main"), missing)
         kept = file.rename(tmp_path / "kept")  # a link of the cache to what it holds
-        with pytest.raises(ModelError, match=r"its revision main is not complete in the hub's cache .*--force"):
-            resolve(MODEL)
+        with pytest.raises(
+            ModelError, match=r"revision main of the model .* is not complete in the hub's cache .*--force"
+        ):
+            resolve(MODEL, "main")
         kept.rename(file)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_folder_of_the_same_name_is_not_taken_for_it(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured is what the metadata name: a revision of the hub, or the folder."""
+    machine.download()
+    monkeypatch.chdir(tmp_path)
+    own = FAMILIES["llama"].build()
+    with torch.no_grad():
+        own.lm_head.weight.mul_(2)
+    own.save_pretrained(tmp_path / MODEL)
+    load_tokenizer(MODEL, "main").save_pretrained(tmp_path / MODEL)
+    of_hub, of_folder = (logits(load_model(MODEL, revision, "float32", 0)) for revision in ("main", None))
+    assert torch.equal(2 * of_hub, of_folder)
 
 
 @pytest.mark.usefixtures("offline")
 def test_another_revision_was_downloaded(machine: Machine) -> None:
     machine.download()
-    with pytest.raises(ModelError, match=f"its revision {'f' * 40} is not in the hub's cache"):
+    with pytest.raises(ModelError, match=rf"revision {'f' * 40} of the model .* is not in the hub's cache"):
         resolve(MODEL, "f" * 40)
-    with pytest.raises(ModelError, match="its revision v1 is not in the hub's cache"):
+    with pytest.raises(ModelError, match=r"revision v1 of the model .* is not in the hub's cache"):
         resolve(MODEL, "v1")
 
 
@@ -235,7 +254,7 @@ def test_a_lost_connection_is_taken_up_where_it_broke(machine: Machine, folder: 
     machine.hub.cuts = {SHARDS[1]: 3000}
     machine.download(before="from huggingface_hub import constants; constants.DOWNLOAD_CHUNK_SIZE = 1000")
     assert machine.hub.fetched() == [SHARDS[0], SHARDS[1], f"{SHARDS[1]} bytes=3000-"]
-    assert Path(resolve(MODEL), SHARDS[1]).read_bytes() == (folder / SHARDS[1]).read_bytes()
+    assert Path(resolve(MODEL, "main"), SHARDS[1]).read_bytes() == (folder / SHARDS[1]).read_bytes()
 
 
 @pytest.mark.usefixtures("offline")
@@ -251,12 +270,12 @@ def test_a_killed_download_leaves_no_output_and_continues(machine: Machine, fold
     process.communicate()
     assert not machine.output.exists()
     with pytest.raises(ModelError, match="not complete"):
-        resolve(MODEL)
+        resolve(MODEL, "main")
     machine.hub.stalled.clear()
     machine.hub.requests.clear()
     machine.download()
     assert machine.hub.fetched() == [SHARDS[1]]
-    assert Path(resolve(MODEL), SHARDS[1]).read_bytes() == (folder / SHARDS[1]).read_bytes()
+    assert Path(resolve(MODEL, "main"), SHARDS[1]).read_bytes() == (folder / SHARDS[1]).read_bytes()
 
 
 # -- mistakes ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,27 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 def load(folder: Path | str, dtype: str = "float32", gpus: int = 0) -> Any:
     return load_model(str(folder), None, dtype, gpus)
+
+
+# -- tokenizers --------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_the_vocabulary(folder: Path) -> None:
+    """transformers makes a tokenizer of tokenizer_config.json alone, which makes nothing of any text."""
+    (folder / "tokenizer.json").unlink()
+    about = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(about | {"tokenizer_class": "LlamaTokenizer"}))
+    with pytest.raises(ModelError, match=r"(lacks the vocabulary, such as tokenizer\.json|cannot be loaded)"):
+        load_tokenizer(str(folder))
+
+
+def test_a_tokenizer_that_ends_every_text(folder: Path) -> None:
+    tokenizer = tiny_tokenizer(eos_token="t9", unk_token="t0")
+    ends = tokenizers.processors.TemplateProcessing("$A t9", special_tokens=[("t9", 9)])
+    tokenizer.backend_tokenizer.post_processor = ends
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"puts its end token t9 behind every text.*add_eos_token to false"):
+        load_tokenizer(str(folder))
 
 
 # -- what is loaded ---------------------------------------------------------------------------------------------------
@@ -265,17 +287,17 @@ def test_architecture_that_is_not_that_of_the_model_type(folder: Path) -> None:
 # -- hub, hardware, numbers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loader", [load, load_tokenizer])
+@pytest.mark.parametrize("loader", [partial(load_model, dtype="float32", gpus=0), load_tokenizer])
 def test_hub_id_that_was_not_downloaded(loader: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Said without asking the network. See test_hub.py for those that were downloaded."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))  # read once, at the import
     asked: list[Any] = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: asked.append(arguments) or [])
     with pytest.raises(ModelError) as caught:
-        loader("langneurons-tests/no-such-model")
+        loader("langneurons-tests/no-such-model", "main")
     assert asked == []
     message = str(caught.value)
-    assert message.startswith("the model 'langneurons-tests/no-such-model' is no folder, and its revision main is not")
+    assert message.startswith("revision main of the model 'langneurons-tests/no-such-model' is not in the hub's cache")
     assert "snakemake --force results/<model>/download.json" in message
     assert "source: folder" in message
     assert "\n" not in message

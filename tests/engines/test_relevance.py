@@ -613,13 +613,18 @@ def test_unknown_kind(saved_encoder: Path) -> None:
     refused({"kind": "rouge", "path": str(saved_encoder)}, r"kind: 'rouge' is unknown\. .*embedding, judge")
 
 
+def of_hub(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """The settings of a folder for a model of the hub."""
+    return {key: value for key, value in settings.items() if key != "path"} | {"id": name}
+
+
 @BOTH
 def test_hub_id_out_of_reach(settings: Any, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Read once from HF_HUB_OFFLINE and HF_HOME, when huggingface_hub is imported.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    hub = settings(Path("langneurons-tests/no-such-model"))
-    refused(hub, rf"^metrics\.relevance\.path: .*no-such-model' cannot be loaded: .*hf auth login.*{expected}")
+    hub = of_hub(settings(Path()), "langneurons-tests/no-such-model")
+    refused(hub, rf"^metrics\.relevance\.id: .*no-such-model' cannot be loaded: .*hf auth login.*{expected}")
 
 
 def test_a_hub_id_is_read_at_its_revision(saved_encoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -632,10 +637,13 @@ def test_a_hub_id_is_read_at_its_revision(saved_encoder: Path, monkeypatch: pyte
     as_sentence_transformers(repository / "snapshots" / commit, {"pooling_mode": "cls"}, {"max_seq_length": 7})
     (repository / "refs").mkdir()
     (repository / "refs" / "v1").write_text(commit)
-    settings = embedding_settings(Path("langneurons-tests/encoder"), revision="v1")
+    settings = of_hub(embedding_settings(Path(), revision="v1"), "langneurons-tests/encoder")
     found = score(settings, [("t20", LONG)])[0]
     assert found == pytest.approx(cosine(saved_encoder, "t20", LONG, 7, pooling="cls"), abs=TOLERANCE)
     refused(settings | {"revision": "v2"}, "encoder' cannot be loaded")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "langneurons-tests" / "encoder").mkdir(parents=True)
+    refused(settings, r"^metrics\.relevance\.id: .*encoder' is a folder here as well\. Name it in 'path'")
 
 
 # -- script -----------------------------------------------------------------------------------------------------------

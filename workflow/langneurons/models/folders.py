@@ -17,6 +17,12 @@ OLD_BUFFERS = re.compile(r"\.attn\.masked_bias$")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json")
 
 
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".model", ".json")
+"""Files of a model that git-lfs may keep elsewhere."""
+POINTER = b"version https://git-lfs"
+"""What such a file then begins with."""
+
+
 class ModelError(UserError):
     """A model that cannot be used, with its name and the remedy."""
 
@@ -44,11 +50,6 @@ def check_no_adapter(model: str, files: Iterable[str]) -> None:
         )
 
 
-def is_hub_id(model: str) -> bool:
-    """Whether this names a repository of the hub: no such folder here, and it does not look like a path."""
-    return not Path(model).exists() and not model.startswith(("/", ".", "~")) and model.count("/") <= 1
-
-
 def check_folder(model: str) -> None:
     """Check that a folder holds a supported model and its tokenizer.
 
@@ -57,8 +58,17 @@ def check_folder(model: str) -> None:
         UnknownArchitectureError: a family that is not supported.
     """
     folder = Path(model)
+    if folder.is_file():
+        raise ModelError(
+            f"the model '{model}' is a file, but must be a folder that transformers wrote, with config.json, weights "
+            "and tokenizer. A single file of weights, such as .gguf, is of another program: get the model as such a "
+            "folder, and name that in 'path'."
+        )
     if not folder.is_dir():
-        raise ModelError(f"the model folder '{model}' does not exist. Correct 'path' in the config's models section.")
+        raise ModelError(
+            f"the model folder '{model}' does not exist. Correct 'path' in the config's models section; a model of the "
+            "hub is named in 'id', with source: hub."
+        )
     check_no_adapter(model, (path.name for path in folder.iterdir()))
     if not (folder / "config.json").exists():
         raise ModelError(f"the model folder '{model}' has no config.json. Save the model into it with save_pretrained.")
@@ -67,8 +77,21 @@ def check_folder(model: str) -> None:
             f"the model folder '{model}' has no tokenizer (looked for {', '.join(TOKENIZER_FILES)}). "
             f"Save it there as well: tokenizer.save_pretrained('{model}')."
         )
+    for path in folder.iterdir():
+        if path.suffix in WEIGHT_SUFFIXES and _begins_with(path, POINTER):
+            raise ModelError(
+                f"the model folder '{model}' has a pointer of git-lfs in place of the file {path.name}. Fetch the "
+                "files themselves: git lfs pull"
+            )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"the model folder '{model}' has a config.json that is not JSON ({error}).") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"the model folder '{model}' has a config.json that is no JSON object. Save the model again.")
     supported_architecture(config.get("architectures"))
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as handle:
+        return handle.read(len(start)) == start

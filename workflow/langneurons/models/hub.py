@@ -25,7 +25,6 @@ from langneurons.models.folders import (
     check_folder,
     check_no_adapter,
     foreign_code,
-    is_hub_id,
 )
 from langneurons.models.layouts import supported_architecture
 
@@ -81,19 +80,19 @@ def download(model: str, revision: str) -> Json:
 
 
 def resolve(model: str, revision: str | None = None) -> str:
-    """The folder that a model is loaded from: its own, or the one in the hub's cache. Never asks the network.
+    """The folder that a model is loaded from: its own, or the one in the hub's cache. Never asks the network, and never
+    takes a folder for a hub id that happens to be its name.
 
     Args:
         model: a folder, or a hub id.
-        revision: commit, tag or branch of a hub id.
+        revision: commit, tag or branch of a hub id; None for a folder.
 
     Raises:
         ModelError: no such folder, an incomplete one, or a hub id that was not downloaded.
     """
-    if not is_hub_id(model):
+    if revision is None:
         check_folder(model)
         return model
-    revision = revision or constants.DEFAULT_REVISION
     options: Json = {"revision": revision, "local_files_only": True}
     try:
         names = list(_listed(model, revision))
@@ -102,21 +101,21 @@ def resolve(model: str, revision: str | None = None) -> str:
     except (errors.LocalEntryNotFoundError, errors.CachedRepoTreeNotFoundError, errors.HFValidationError) as error:
         state = "not complete in" if isinstance(error, errors.IncompleteSnapshotError) else "not in"
         raise ModelError(
-            f"the model '{model}' is no folder, and its revision {revision} is {state} the hub's cache "
-            f"{constants.HF_HUB_CACHE}. Download it on a machine with network that shares this cache (environment "
+            f"revision {revision} of the model '{model}' is {state} the hub's cache {constants.HF_HUB_CACHE}. "
+            f"Download it on a machine with network that shares this cache (environment "
             f"variable HF_HOME): snakemake --force results/<model>/download.json. Alternatively {BY_HAND}."
         ) from None
     return folder
 
 
-def unloadable(model: str, error: Exception) -> ModelError:
-    """What to say of a model, or its tokenizer, whose files a loader could not use."""
+def unloadable(model: str, revision: str | None, error: Exception) -> ModelError:
+    """What to say of a model, or its tokenizer, whose files a loader could not use; `revision` as for `resolve`."""
     if "trust_remote_code" in str(error):  # what transformers would have one set; it names no file
         return foreign_code(model, "config.json")
     reason = " ".join(str(error).split())[:300]
     remedy = (
         "Check the files in the folder."
-        if Path(model).exists()
+        if revision is None
         else f"Delete its files in the hub's cache {constants.HF_HUB_CACHE} and download them again: "
         "snakemake --force results/<model>/download.json"
     )

@@ -38,7 +38,7 @@ def load_model(model: str, revision: str | None, dtype: str, gpus: int, attentio
 
     Args:
         model: a folder, or a hub id.
-        revision: commit or tag of a hub repository.
+        revision: commit, tag or branch of a hub id; None for a folder.
         dtype: float32, bfloat16 or float16.
         gpus: 0 for the CPU; else the model is placed on the first visible GPUs, several layers on each of them.
         attention: sdpa, eager or flash_attention_2; None is the family's own, or that of `transformers`.
@@ -53,7 +53,7 @@ def load_model(model: str, revision: str | None, dtype: str, gpus: int, attentio
     required = layout_of(architecture).attention
     if attention is not None:
         _check_attention(model, config, attention, required, dtype, gpus)
-    with _explained(model):
+    with _explained(model, revision):
         result: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
@@ -80,18 +80,18 @@ def check_model(model: str, revision: str | None, dtype: str, gpus: int) -> tupl
     """
     folder = resolve(model, revision)
     check_gpus(model, gpus, dtype)
-    with _explained(model):
+    with _explained(model, revision):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     supported_architecture(config.architectures)
-    _check_size(model, config, gpus, dtype)
+    _check_size(model, revision, config, gpus, dtype)
     return folder, config
 
 
-def _check_size(model: str, config: Any, gpus: int, dtype: str) -> None:
+def _check_size(model: str, revision: str | None, config: Any, gpus: int, dtype: str) -> None:
     """Check that the weights fit into the memory."""
     if getattr(config, "quantization_config", None) is not None:
         return  # its weights are smaller than their number format says
-    with _explained(model):
+    with _explained(model, revision):
         parameters = parameter_count(config)
     check_memory(model, parameters, gpus, dtype)
 
@@ -161,7 +161,7 @@ def _check_attention(model: str, config: Any, attention: str, required: str | No
 
 
 @contextmanager
-def _explained(model: str) -> Iterator[None]:
+def _explained(model: str, revision: str | None) -> Iterator[None]:
     """Turn what the hub and the loaders raise into one message."""
     try:
         yield
@@ -173,4 +173,4 @@ def _explained(model: str) -> Iterator[None]:
                 f"the model '{model}' ran out of memory while it was loaded. Use a narrower number format ('dtype'), "
                 "more GPUs ('gpus') or a machine with more memory."
             ) from None
-        raise unloadable(model, error) from None
+        raise unloadable(model, revision, error) from None

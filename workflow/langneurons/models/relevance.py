@@ -23,7 +23,7 @@ from scipy.special import expit
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from langneurons.errors import UserError
-from langneurons.models.folders import is_hub_id, without_place
+from langneurons.models.folders import without_place
 from langneurons.models.layouts import LAYOUTS
 from langneurons.models.tokenizer import settings_of
 from langneurons.progress import progress
@@ -62,12 +62,12 @@ def score(
     Pairs that are equal are computed once. An answer of nothing but white space scores 0 without being read.
 
     Args:
-        settings: `kind` (embedding or judge), `path` (a folder or hub id), and optionally `revision` of a hub id and
-            `dtype` (float32, bfloat16 or float16; by default float32). For an embedding optionally `query_prefix` and
-            `answer_prefix`, which some models want before questions and answers (E5: "query: " and "passage: "). For a
-            judge `template`, a text with {question} and {answer} that ends where the judge replies, and optionally
-            `yes` and `no`, how the reply begins. The tokenizer's own special tokens, such as the begin of a text, are
-            added to the template.
+        settings: `kind` (embedding or judge), `path` (a folder) or `id` (of the hub), and optionally `revision` of an
+            id and `dtype` (float32, bfloat16 or float16; by default float32). For an embedding optionally
+            `query_prefix` and `answer_prefix`, which some models want before questions and answers (E5: "query: " and
+            "passage: "). For a judge `template`, a text with {question} and {answer} that ends where the judge replies,
+            and optionally `accept` and `reject`, how the reply begins. The tokenizer's own special tokens, such as the
+            begin of a text, are added to the template.
         pairs: questions and answers.
         gpus: 0 for the CPU; else the model is placed on the visible GPU.
         threads: CPU threads.
@@ -96,7 +96,7 @@ def score(
     scores = KINDS[settings["kind"]](settings, distinct, "cuda" if gpus else "cpu", batch_size)
     if not np.isfinite(scores).all():
         raise RelevanceError(
-            f"metrics.relevance.path: the scores of the model '{settings['path']}' are NaN or infinite. Use a wider "
+            f"{_key(settings)}: the scores of the model '{_name(settings)}' are NaN or infinite. Use a wider "
             "number format (metrics.relevance.dtype: float32), or another model."
         )
     by_pair = dict(zip(distinct, scores.tolist(), strict=True))
@@ -231,8 +231,8 @@ def _by_judge(settings: Settings, pairs: Sequence[Pair], device: str, batch_size
     needed = max((len(prompt) for prompt in prompts), default=0) + max(map(len, words)) - 1
     if context and needed > context:
         raise RelevanceError(
-            f"metrics.relevance.path: the longest question and answer take {needed} tokens in the template, but the "
-            f"judge '{settings['path']}' reads no more than {context}. Use a judge with a longer context, or lower "
+            f"{_key(settings)}: the longest question and answer take {needed} tokens in the template, but the "
+            f"judge '{_name(settings)}' reads no more than {context}. Use a judge with a longer context, or lower "
             "generation.max_new_tokens."
         )
     model = _load(settings, transformers.AutoModelForCausalLM, device, attention=attention)
@@ -337,14 +337,17 @@ def _folder(settings: Settings) -> Path:
     Raises:
         RelevanceError: no such folder, or an unreachable hub id.
     """
-    path = settings["path"]
-    if not is_hub_id(path):
-        if not Path(path).is_dir():
+    if "path" in settings:
+        if not Path(settings["path"]).is_dir():
             raise _wrong_model(settings, "does not exist as a folder")
-        return Path(path)
+        return Path(settings["path"])
+    if Path(settings["id"]).exists():  # transformers would load it
+        raise _wrong_model(settings, "is a folder here as well. Name it in 'path' in place of 'id', or rename it")
     with _explained(settings):
         return Path(
-            huggingface_hub.snapshot_download(path, revision=settings.get("revision"), allow_patterns=["*.json"])
+            huggingface_hub.snapshot_download(
+                settings["id"], revision=settings.get("revision"), allow_patterns=["*.json"]
+            )
         )
 
 
@@ -354,7 +357,7 @@ def _read_config(settings: Settings, subfolder: str = "") -> Any:
         raise _wrong_model(settings, "has no config.json")
     with _explained(settings):
         return transformers.AutoConfig.from_pretrained(
-            settings["path"], revision=settings.get("revision"), subfolder=subfolder, trust_remote_code=False
+            _name(settings), revision=settings.get("revision"), subfolder=subfolder, trust_remote_code=False
         )
 
 
@@ -374,7 +377,7 @@ def _load_tokenizer(settings: Settings, subfolder: str = "") -> Any:
         if "auto_map" in settings_of(_folder(settings) / subfolder):
             raise _wrong_model(settings, FOREIGN_CODE)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            settings["path"], revision=settings.get("revision"), subfolder=subfolder, trust_remote_code=False
+            _name(settings), revision=settings.get("revision"), subfolder=subfolder, trust_remote_code=False
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise _wrong_model(settings, "has no tokenizer")
@@ -385,7 +388,7 @@ def _load(settings: Settings, loader: Any, device: str, subfolder: str = "", att
     """A model for inference, all of its weights there but those of the pooler, which is not used."""
     with _explained(settings):
         model, info = loader.from_pretrained(
-            settings["path"],
+            _name(settings),
             revision=settings.get("revision"),
             subfolder=subfolder,
             dtype=getattr(torch, settings.get("dtype", "float32")),
@@ -415,16 +418,24 @@ def _explained(settings: Settings) -> Iterator[None]:
         reason = " ".join(str(error).split())[:300].rstrip(".")
         remedy = (
             "Check the files in the folder"
-            if Path(settings["path"]).exists()
+            if "path" in settings
             else "If it is gated, log in with: hf auth login. Without network, name the folder of a copy"
         )
         raise _wrong_model(settings, f"cannot be loaded: {reason}. {remedy}") from None
 
 
+def _key(settings: Settings) -> str:
+    """The key that names the model."""
+    return f"metrics.relevance.{'path' if 'path' in settings else 'id'}"
+
+
+def _name(settings: Settings) -> str:
+    """The model's folder or hub id."""
+    return str(settings["path"] if "path" in settings else settings["id"])
+
+
 def _wrong_model(settings: Settings, problem: str) -> RelevanceError:
-    return RelevanceError(
-        f"metrics.relevance.path: the model '{settings['path']}' {problem}. {EXPECTED[settings['kind']]}."
-    )
+    return RelevanceError(f"{_key(settings)}: the model '{_name(settings)}' {problem}. {EXPECTED[settings['kind']]}.")
 
 
 def _read_json(path: Path) -> Settings:
