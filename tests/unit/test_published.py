@@ -118,6 +118,14 @@ def test_files_of_old_torch_versions(tmp_path: Path) -> None:
     assert read_activations(path).over_zero.tolist() == OVER_ZERO.tolist()
 
 
+@pytest.mark.parametrize("names", [("n",), ("total_tokens",), ("n", "total_tokens")])
+def test_the_number_of_tokens_by_either_name(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """The second comes with counts in int64."""
+    content = {name: torch.tensor(7) for name in names} | {"over_zero": OVER_ZERO.long()}
+    counts = read_activations(saved(tmp_path / "activation.de", content))
+    assert (counts.tokens, counts.over_zero.tolist()) == (7, OVER_ZERO.tolist())
+
+
 def test_activations_are_written_as_published(tmp_path: Path) -> None:
     over_zero = np.array([[0, 2**31 - 1], [7, 1]], dtype=np.int64)
     counts = ActivationCounts(over_zero, np.ones((2, 2)), np.ones((2, 2)), 2**40)
@@ -156,9 +164,9 @@ NOT_ACTIVATIONS: dict[str, tuple[Any, list[str]]] = {
     "a list": ([5, OVER_ZERO], ["a list", "mapping", 'torch.save({"n"']),
     "a tensor": (OVER_ZERO, ["a Tensor", "mapping"]),
     "nothing": (None, ["nothing", "mapping"]),
-    "no n": ({"over_zero": OVER_ZERO, "tokens": 5}, ["lacks n;", "over_zero, tokens"]),
+    "no n": ({"over_zero": OVER_ZERO, "tokens": 5}, ["lacks n or total_tokens;", "over_zero, tokens"]),
     "no over_zero": ({"n": 5, 7: 1}, ["lacks over_zero;", "n, 7"]),
-    "neither": ({}, ["lacks n and over_zero;", "keys found are none"]),
+    "neither": ({}, ["lacks n or total_tokens and over_zero;", "keys found are none"]),
     "1 dimension": ({"n": 5, "over_zero": OVER_ZERO[0]}, ["over_zero has the shape [3]", "[layer, neuron]"]),
     "3 dimensions": ({"n": 5, "over_zero": OVER_ZERO[None]}, ["shape [1, 2, 3]"]),
     "no layers": ({"n": 5, "over_zero": OVER_ZERO[:0]}, ["shape [0, 3]", "at least one"]),
@@ -176,6 +184,8 @@ NOT_ACTIVATIONS: dict[str, tuple[Any, list[str]]] = {
     "n bool": ({"n": True, "over_zero": OVER_ZERO}, ["n is bool (True)"]),
     "n text": ({"n": "5", "over_zero": OVER_ZERO}, ["n is a str"]),
     "n vector": ({"n": torch.tensor([5, 5]), "over_zero": OVER_ZERO}, ["n has the shape [2]"]),
+    "two numbers": ({"n": 5, "total_tokens": 6, "over_zero": OVER_ZERO}, ["n is 5, but total_tokens is 6"]),
+    "total_tokens 0": ({"total_tokens": 0, "over_zero": OVER_ZERO}, ["total_tokens is 0", "number of tokens"]),
     "counts above n": ({"n": 3, "over_zero": OVER_ZERO}, ["2 counts are above the 3 tokens", "the largest is 5"]),
     "unsigned counts above n": (
         {"n": 9, "over_zero": torch.tensor([[2**63]], dtype=torch.uint64)},

@@ -1,4 +1,7 @@
-"""Published recordings: `torch.save({"n": tokens, "over_zero": int32 [layer, neuron]})`."""
+"""Published recordings: `torch.save({"n": tokens, "over_zero": int32 [layer, neuron]})`.
+
+Others name the tokens `total_tokens`, and count in int64; both are read, and the first is written.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import numpy as np
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.published.files import PublishedError, integer_array, kind, load, names, save
 
+TOKENS = ("n", "total_tokens")
+"""What the number of tokens is called."""
 FORM = 'torch.save({"n": number of tokens, "over_zero": integer tensor [layer, neuron]}, path)'
 
 
@@ -22,12 +27,19 @@ def read_activations(path: str | Path) -> ActivationCounts:
     content = load(path, FORM)
     if not isinstance(content, Mapping):
         raise PublishedError(f"{path}: holds {kind(content)}, but activations are a mapping. Expected is {FORM}.")
-    missing = [key for key in ("n", "over_zero") if key not in content]
+    named = [key for key in TOKENS if key in content]
+    missing = [] if named else [" or ".join(TOKENS)]
+    missing += [] if "over_zero" in content else ["over_zero"]
     if missing:
         raise PublishedError(
             f"{path}: lacks {' and '.join(missing)}; the keys found are {names(content)}. Expected is {FORM}."
         )
-    tokens = _token_number(path, content["n"])
+    tokens, *others = (_token_number(path, key, content[key]) for key in named)
+    if others and others[0] != tokens:
+        raise PublishedError(
+            f"{path}: n is {tokens}, but total_tokens is {others[0]}. Only one can be the number of tokens: remove the "
+            "other."
+        )
     over_zero = integer_array(path, "over_zero", content["over_zero"])
     _check_counts(path, over_zero, tokens)
     return ActivationCounts(over_zero.astype(np.int64), None, None, tokens)
@@ -67,19 +79,19 @@ def check_shape(path: str | Path, shape: tuple[int, ...], layers: int | None, ne
         )
 
 
-def _token_number(path: str | Path, value: object) -> int:
-    """`n` as an int: published as an int, or as a 0-dimensional integer tensor."""
+def _token_number(path: str | Path, name: str, value: object) -> int:
+    """The number of tokens as an int: published as an int, or as a 0-dimensional integer tensor."""
     import torch
 
     if isinstance(value, torch.Tensor):
-        array = integer_array(path, "n", value)
+        array = integer_array(path, name, value)
         if array.ndim:
-            raise PublishedError(f"{path}: n has the shape {list(array.shape)}, but must be one number of tokens.")
+            raise PublishedError(f"{path}: {name} has the shape {list(array.shape)}, but must be one number of tokens.")
         value = int(array)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise PublishedError(f"{path}: n is {kind(value)}, but must be the number of tokens, an int.")
+        raise PublishedError(f"{path}: {name} is {kind(value)}, but must be the number of tokens, an int.")
     if not 1 <= value <= np.iinfo(np.int64).max:
-        raise PublishedError(f"{path}: n is {value}, but must be the number of tokens: from 1, and within int64.")
+        raise PublishedError(f"{path}: {name} is {value}, but must be the number of tokens: from 1, and within int64.")
     return value
 
 
@@ -99,6 +111,6 @@ def _check_counts(path: str | Path, over_zero: np.ndarray, tokens: int) -> None:
     above = int((over_zero > tokens).sum())
     if above:
         raise PublishedError(
-            f"{path}: {above} counts are above the {tokens} tokens of n; the largest is {over_zero.max()}. n and "
-            "over_zero are not of one recording: correct n, or record again."
+            f"{path}: {above} counts are above the {tokens} tokens; the largest is {over_zero.max()}. The two are not "
+            "of one recording: correct the number of tokens, or record again."
         )
