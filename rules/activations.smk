@@ -111,7 +111,7 @@ for one in own_models():
             gpu=machine("gpus")(one),
             batch_size=machine("batch_size")(one),
         params:
-            model=engine_params(one),
+            model=constant(experiment.engine_settings(config, one.model)),
             sentences=config["identification"]["sentences"],
         message:
             f"Record {one.model} on sentences in {', '.join(LANGUAGES)}."

@@ -1,7 +1,9 @@
 """Validation of the config, and the few functions that rules share. Of the other rule files only cluster.smk has functions."""
 
+import contextlib
 import functools
 import hashlib
+import os
 import re
 import shlex
 import sys
@@ -9,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import IOFile
+from snakemake.io import IOFile, contains_wildcard
 from snakemake.iocontainers import Wildcards
 
 ROOT = Path(workflow.basedir)
@@ -21,10 +23,11 @@ shell.prefix(f"set -euo pipefail; export PYTHONPATH={LIBRARY}; exec < /dev/null;
 from langneurons import config as experiment
 from langneurons import formats, measured, variants
 from langneurons.errors import UserError
-from langneurons.validation import validate
+from langneurons.validation import check_files, validate
 from langneurons.writing import write_text
 
 try:
+    check_files(workflow.configfiles)
     config.update(validate(config))
     formats.check("results")
 except UserError as error:
@@ -147,6 +150,7 @@ ENGINE_CODE = code(
     "engines/hidden.py",
     "engines/limits.py",
     "engines/proof.py",
+    "engines/streams.py",
     "interventions.py",
     "models/layouts.py",
     "models/loading.py",
@@ -158,9 +162,10 @@ ENGINE_CODE = code(
 HF_CODE = code("engines/batching.py", "engines/hf.py", "engines/recording.py")
 VLLM_CODE = code("engines/shards.py", "engines/vllm.py", "engines/vllm_worker.py")
 ENGINES = {"hf": HF_CODE, "vllm": VLLM_CODE}
-CORPUS_CODE = code("corpus/sources.py", "corpus/windows.py")
+CORPUS_CODE = code("corpus/sources.py", "corpus/textfiles.py", "corpus/windows.py")
 PUBLISHED_CODE = code("published/files.py")
 TEXT_CODE = code(
+    "corpus/textfiles.py",
     "metrics/text.py",
     "metrics/language.py",
     "metrics/words.py",
@@ -172,15 +177,38 @@ TEXT_CODE = code(
 # -- what a job depends on and needs, by its wildcards ------------------------------------------------------------------
 
 
+def without_braces(paths):
+    """
+    Paths as snakemake can have them as inputs: it reads {name} in a path as a wildcard, also where a function returns it. A
+    folder with such a name, or a file, gets a link without.
+    """
+    return [linked(path) if contains_wildcard(path) else path for path in paths]
+
+
+def linked(path):
+    """The path of a file through a link to its folder, or if its own name has braces to itself, with the file's time."""
+    target = Path(path).absolute()
+    target, rest = (target, ()) if contains_wildcard(target.name) else (target.parent, (target.name,))
+    suffix = "" if rest else target.suffix
+    link = Path(".snakemake", "langneurons", f"{hashlib.sha256(str(target).encode()).hexdigest()}{suffix}")
+    if not link.is_symlink():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # another job was faster
+            link.symlink_to(target)
+            time = target.stat().st_mtime_ns
+            os.utime(link, ns=(time, time), follow_symlinks=False)
+    return str(link.joinpath(*rest))
+
+
 def model_files(wildcards):
     """The model's files: those of the demo model or folder; of a hub id the list of what was downloaded."""
-    return or_workflow_error(experiment.model_files, config, wildcards.model)
+    return without_braces(or_workflow_error(experiment.model_files, config, wildcards.model))
 
 
 def corpus_files(wildcards):
     """The local text files of a language."""
     source = experiment.corpus(config, wildcards.language)
-    return or_workflow_error(experiment.source_files, source, wildcards.language)
+    return without_braces(or_workflow_error(experiment.source_files, source, wildcards.language))
 
 
 @functools.cache
@@ -192,17 +220,17 @@ def tokens_of(model, split):
 @functools.cache
 def prompt_files():
     """The questions of every language. A language of published models alone has none."""
-    return [path for language in LANGUAGES if (path := experiment.prompt_path(config, language))]
+    return without_braces(path for language in LANGUAGES if (path := experiment.prompt_path(config, language)))
 
 
 def training_files(wildcards):
     """The local text files of all languages that a demo model is trained on."""
     languages = config["models"][wildcards.model]["languages"]
-    return [
+    return without_braces(
         file
         for language in languages
         for file in or_workflow_error(experiment.source_files, experiment.corpus(config, language), language)
-    ]
+    )
 
 
 def or_workflow_error(function, *arguments):
@@ -228,7 +256,7 @@ def published_file(model, name):
 
 def published_path(model, name):
     """Where a file that others published is read: its own place, or where it is downloaded."""
-    return published_file(model, name).path(model)
+    return without_braces([published_file(model, name).path(model)])[0]
 
 
 def published_checksum(model, name):

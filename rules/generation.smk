@@ -29,7 +29,7 @@ for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
             prompts=prompt_files(),
             model=model_files(one),
             script=script("generate_text"),
-            code=ENGINE_CODE + code("corpus/prompts.py"),
+            code=ENGINE_CODE + code("corpus/prompts.py", "corpus/textfiles.py"),
             engine=engine_code(one),
         output:
             manifest=measured.manifest(one.model, variants.ANSWERS, job),
@@ -82,7 +82,7 @@ rule score_text:
     """
     input:
         generations=lambda wildcards: MEASUREMENTS.inputs(wildcards.model, variants.ANSWERS),
-        lists=experiment.stop_word_files(config),
+        lists=without_braces(experiment.stop_word_files(config)),
         script=script("score_text"),
         code=TEXT_CODE,
     output:
@@ -126,7 +126,7 @@ rule score_relevance:
     """
     input:
         text="results/{model}/metrics/text.parquet",
-        scorer=or_workflow_error(experiment.relevance_files, config),
+        scorer=without_braces(or_workflow_error(experiment.relevance_files, config)),
         script=script("score_relevance"),
         code=code("models/relevance.py", "models/layouts.py", "models/folders.py", "models/tokenizer.py"),
     output:

@@ -135,9 +135,9 @@ for model in [name for name in MODELS if CONTENTS[name]["published"] and CONTENT
         name:
             f"import_generations_{model.replace('-', '_')}"
         input:
-            generations=lambda wildcards, model=model: [
+            generations=lambda wildcards, model=model: without_braces(
                 file.path(model) for file in experiment.answers(config, model).values()
-            ],
+            ),
             script=script("import_generations"),
             code=PUBLISHED_CODE + code("published/generations.py"),
         output:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from langneurons import config, validation, variants
+from langneurons import config, cross_checks, validation, variants
 from langneurons.errors import ConfigError, UserError
 from langneurons.validation import SCHEMA as SCHEMA_FILE
 from langneurons.validation import validate
@@ -325,7 +325,7 @@ def test_none_is_the_baselines_name() -> None:
 
 def test_two_variants_of_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """No two names can give one id with kinds whose ids end in a language or a draw; others may come."""
-    monkeypatch.setattr(validation, "perturbations", lambda *_: ["none", "both-en", "both-en"])
+    monkeypatch.setattr(cross_checks, "perturbations", lambda *_: ["none", "both-en", "both-en"])
     text = message(
         perturbations={"a": {"kind": "deactivate"}, "b": {"kind": "deactivate"}}, run__perturbations=["a", "b"]
     )
@@ -715,3 +715,144 @@ def test_the_default_experiment_is_valid() -> None:
     checked = validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert checked["run"]["languages"] == ["en", "de", "tr"]
     assert {model["source"] for model in checked["models"].values()} >= {"demo"}
+
+
+# -- what is meant, and what is only noticed later ---------------------------------------------------------------------
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    """YAML reads 4.096e+3 as a float; what needs an integer gets one, also where a list or a mapping holds it."""
+    checked = valid(
+        seed=1.0e3,
+        corpora__window=32.0,
+        corpora__tokens={"train": 4.096e3, "valid": {"en": 64.0, "de": 64.0, "tr": 96.0}},
+        models__small__training_seeds=[1.0, 2.0],
+        models__small__training_tokens=1e6,
+        perturbations={"steer": {"kind": "steer", "site": "residual", "scale": 2.0, "layers": [1.0]}},
+        perturbations__more={"kind": "random", "draws": 2.0},
+        run__perturbations=["steer", "more"],
+    )
+    found = [
+        checked["seed"],
+        checked["corpora"]["window"],
+        checked["corpora"]["tokens"]["train"],
+        *checked["corpora"]["tokens"]["valid"].values(),
+        checked["perturbations"]["more"]["draws"],
+        *checked["perturbations"]["steer"]["layers"],
+        *(model["training_tokens"] for model in checked["models"].values()),
+        *(seed for model in checked["models"].values() for seed in model["training_seeds"] or []),
+    ]
+    assert all(type(number) is int for number in found), found
+    assert type(checked["perturbations"]["steer"]["scale"]) is float
+    assert json.loads(json.dumps(checked)) == valid(
+        seed=1000,
+        corpora__window=32,
+        corpora__tokens={"train": 4096, "valid": {"en": 64, "de": 64, "tr": 96}},
+        models__small__training_seeds=[1, 2],
+        models__small__training_tokens=1_000_000,
+        perturbations={"steer": {"kind": "steer", "site": "residual", "scale": 2.0, "layers": [1]}},
+        perturbations__more={"kind": "random", "draws": 2},
+        run__perturbations=["steer", "more"],
+    )
+    assert "'corpora.window' is 32.5, but must be a whole number" in message(corpora__window=32.5)
+
+
+def test_a_key_that_is_there_twice_names_file_key_and_lines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("run:\n  models: [a]\nmodels:\n  a: {source: demo}\n  b:\n    gpus: 1\n    gpus: 2\n")
+    with pytest.raises(ConfigError) as caught:
+        validation.check_files([path])
+    said = f"{path}: the config key 'models.b.gpus' is there twice, in lines 6 and 7, and only the last would count."
+    assert str(caught.value) == f"{said} Remove one."
+    path.write_text("a: {b: 1}\nc: {b: 1}\nd: [{b: 1}, {b: 1}]\n")
+    validation.check_files([path, tmp_path / "nowhere.yaml"])
+    path.write_text("a: [1\n")
+    validation.check_files([path])  # what is no YAML is said by who reads it
+
+
+@pytest.mark.parametrize("name", ["tables", "logs", "report", "benchmarks"])
+def test_a_model_named_as_a_folder_of_results(name: str) -> None:
+    text = message(models={name: MINIMAL["models"]["small"], "small": MINIMAL["models"]["small"]})
+    assert text.startswith(f"config key 'models.{name}': the folder results/{name} is kept for other files.")
+
+
+def test_the_home_folder_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "texts").mkdir()
+    for language in MINIMAL["run"]["languages"]:
+        (tmp_path / "texts" / f"{language}.txt").write_text("text")
+    for folder, path in ((None, "~/texts/{language}.txt"), ("~/texts/", "{folder}/{language}.txt")):
+        checked = valid(folder=folder, corpora__default={"source": "files", "path": path})
+        assert checked["corpora"]["default"]["path"] == f"{tmp_path}/texts/{{language}}.txt"
+
+
+def test_a_language_without_stop_words_is_said_at_once(tmp_path: Path) -> None:
+    texts, prompts = tmp_path / "is.txt", tmp_path / "prompts.txt"
+    texts.write_text("Hér er texti.")
+    prompts.write_text("Hvað?\n" * 30)
+    changes: Mapping = {
+        "run__languages": ["en", "is"],
+        "corpora__languages": {"is": {"source": "files", "path": str(texts)}},
+        "generation__prompts": {"is": str(prompts)},
+    }
+    text = message(**changes)
+    assert text.startswith("language 'is' has no stop-word list: 'is' is neither a file nor a list of stopwordsiso (")
+    assert text.endswith("Name a file with one word per line in 'metrics.stop_words.is'.")
+    assert "'of-mine' is neither a file" in message(**changes, metrics__stop_words={"is": "of-mine"})
+    valid(**changes, metrics__stop_words={"is": str(prompts)})
+
+
+def test_a_layer_beyond_the_model_is_said_at_once() -> None:
+    shift = {"kind": "steer", "site": "residual", "layers": [1, 4]}
+    changes: Mapping = {"run__perturbations": ["shift"]}
+    assert message(**changes, perturbations={"shift": shift}) == (
+        "config key 'perturbations.shift.layers' names layer 4, but the model 'small' has 4 layers, the last of them "
+        "3. Correct it, or leave it out for the middle one."
+    )
+    valid(**changes, perturbations={"shift": shift | {"layers": [1, 3]}})
+    unused = {"source": "demo", "architecture": "gpt2", "layers": 2}
+    valid(**changes, models__unused=unused, perturbations={"shift": shift | {"layers": [1, 3]}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "and not neither"),
+        ({"path": "scorer", "id": "of/hub"}, "and not both"),
+        ({"path": "scorer", "revision": "main"}, "'metrics.relevance.revision' belongs to a repository of the hub"),
+    ],
+)
+def test_what_scores_relevance_is_a_folder_or_one_of_the_hub(settings: Mapping, said: str) -> None:
+    assert said in message(metrics__relevance={"kind": "judge", **settings})
+    valid(metrics__relevance={"kind": "judge", "id": "of/hub", "revision": "main"})
+
+
+def test_a_dataset_that_is_also_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wikimedia" / "wikipedia").mkdir(parents=True)
+    text = message(corpora__default={"source": "wikipedia"})
+    assert "the dataset 'wikimedia/wikipedia' of language 'en' is a folder here, and may be one of the hub" in text
+    valid(corpora__default={"source": "wikipedia", "dataset": "./wikimedia/wikipedia"})
+
+
+def test_a_model_that_is_a_single_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    with pytest.raises(UserError, match=r"model\.gguf' is a file, but must be a folder .*such as \.gguf"):
+        valid(models__small={"source": "folder", "path": str(path)})
+
+
+def test_a_pointer_of_git_lfs_in_place_of_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(UserError, match=r"a pointer of git-lfs in place of the file model\.safetensors\..*lfs pull"):
+        valid(models__small={"source": "folder", "path": str(tmp_path)})
+
+
+@pytest.mark.parametrize("content", ["[]", "5", '"text"'])
+def test_a_model_config_that_is_no_object(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match=r"has a config\.json that is no JSON object"):
+        valid(models__small={"source": "folder", "path": str(tmp_path)})

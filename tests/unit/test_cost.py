@@ -99,6 +99,21 @@ def test_size_of_a_folder(tmp_path: Path) -> None:
     assert size.forward(4096, head=True) == SIZES["mistralai/Mistral-7B-v0.1"].forward(4096, head=True)
 
 
+@pytest.mark.parametrize("name", ["num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"])
+def test_a_size_that_is_left_to_the_default_of_a_class(tmp_path: Path, name: str) -> None:
+    """transformers knows it, and the model runs; only what it takes cannot be told."""
+    given = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2, "hidden_size": 32, "vocab_size": 99}
+    given |= {"num_attention_heads": 4, "intermediate_size": 64}
+    read_size_of = tmp_path / "config.json"
+    read_size_of.write_text(json.dumps(given))
+    assert read_size(read_size_of).layers == 2
+    read_size_of.write_text(json.dumps({key: value for key, value in given.items() if key != name}))
+    with pytest.raises(
+        ConfigError, match=rf"config\.json does not say its \w+ \(.*{name}.*to the default of its class"
+    ):
+        read_size(read_size_of)
+
+
 def test_an_unknown_model_of_the_hub() -> None:
     with pytest.raises(ConfigError, match=r"'models\.big\.id': the size of 'x/y' is not known here\. Add it to SIZES"):
         estimate(config(id="x/y"))

@@ -22,6 +22,7 @@ import safetensors
 import safetensors.numpy
 
 from langneurons.corpus.windows import TokenWindows
+from langneurons.cross_checks import NO_MODELS
 from langneurons.errors import UserError
 from langneurons.formats import VERSIONS
 from langneurons.interventions import Intervention
@@ -34,8 +35,6 @@ __all__ = ["VERSIONS", "atomic", "write_text"]  # of other modules, and used thr
 Json = dict[str, Any]
 
 ARTIFACT_SUFFIXES = (".safetensors", ".parquet", ".jsonl", ".json")
-NO_MODELS = ("logs", "timings", "tables", "figures", "report", "benchmarks")
-"""Folders of a results folder that are no model's: what is in them is for people."""
 FOREIGN_FOLDERS = ("model", "published")
 """Folders of a model with files in the formats of other programs."""
 

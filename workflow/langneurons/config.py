@@ -82,6 +82,11 @@ def source_files(source: Mapping, language: str) -> list[str]:
     if source["source"] == "wikipedia":
         return []
     files = sorted(str(path) for path in _glob(source["path"]) if path.is_file())
+    if not files and Path(source["path"]).is_dir():
+        raise ConfigError(
+            f"config key 'corpora': the corpus of language '{language}' is the folder '{source['path']}'. Name its "
+            f"files, such as {source['path'].rstrip('/')}/*.txt"
+        )
     if not files:
         raise ConfigError(
             f"config key 'corpora': the corpus of language '{language}' has no file: nothing matches "

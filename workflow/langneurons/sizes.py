@@ -93,21 +93,47 @@ def size_of(config: Mapping, name: str) -> Size:
     return SIZES[settings["id"]]
 
 
+def depth(config: Mapping, name: str) -> int | None:
+    """The number of layers of a model, where it is known before anything runs."""
+    settings = config["models"][name]
+    if settings["source"] == "folder":
+        path = Path(settings["path"], "config.json")
+        return _found(json.loads(path.read_text(encoding="utf-8")))["layers"]
+    if settings["source"] == "demo":
+        return int(settings["layers"])
+    return SIZES[settings["id"]].layers if settings.get("id") in SIZES else None
+
+
 def read_size(path: Path) -> Size:
-    """The size that a config.json of transformers gives."""
+    """The size that a config.json of transformers gives.
+
+    Raises:
+        ConfigError: it leaves a size to the default of its class, which nothing here knows.
+    """
     given: Mapping = json.loads(path.read_text(encoding="utf-8"))
-    found: Mapping = {
-        what: next((given[name] for name in names if given.get(name)), None) for what, names in NAMES.items()
-    }
+    found = _found(given)
+    found["vocabulary"] = given.get("vocab_size")
+    for what in ("layers", "width", "heads", "vocabulary"):
+        if found[what] is None:
+            names = " or ".join(NAMES.get(what, ("vocab_size",)))
+            raise ConfigError(
+                f"{path} does not say its {what} ({names}), but leaves it to the default of its class, so that time "
+                "and memory cannot be told. Write it there."
+            )
     head = given.get("head_dim") or found["width"] // found["heads"]
     one = given.get("multi_query") and not given.get("new_decoder_architecture")  # Falcon's
     return Size(
         found["layers"],
         found["width"],
         found["neurons"] or 4 * found["width"],
-        given["vocab_size"],
+        found["vocabulary"],
         gated=LAYOUTS[supported_architecture(given.get("architectures"))].gated,
         tied=given.get("tie_word_embeddings", True),
         heads_width=found["heads"] * head,
         key_value_width=(1 if one else found["key_value_heads"] or found["heads"]) * head,
     )
+
+
+def _found(given: Mapping) -> Mapping:
+    """The sizes in a config.json by what they are; None for those that it does not name."""
+    return {what: next((given[name] for name in names if given.get(name)), None) for what, names in NAMES.items()}

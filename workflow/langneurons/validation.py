@@ -18,23 +18,9 @@ import jsonschema
 import yaml
 
 from langneurons import sweeps
-from langneurons.config import (
-    corpus,
-    embedded_languages,
-    model_files,
-    own_models,
-    prompt_path,
-    selections,
-    source_files,
-    tokens,
-    window,
-)
-from langneurons.corpus.prompts import read_prompts
+from langneurons.cross_checks import cross_check
 from langneurons.errors import ConfigError
-from langneurons.neurons.sharding import most, unit
-from langneurons.publications import check_files
-from langneurons.report.references import references
-from langneurons.variants import ANSWERS, BASELINE, PERPLEXITY, Mapping, describe_all, jobs, needing_sums, perturbations
+from langneurons.variants import Mapping
 
 YAML_TYPES = {
     "object": "a mapping (key: value)",
@@ -61,12 +47,11 @@ def validate(config: Mapping) -> Mapping:
     errors = sorted(_validator().iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
     if errors:
         raise ConfigError(_explain(errors[0]))
-    config = _with_defaults(config, schema, schema)
+    config = _whole_numbers(_with_defaults(config, schema, schema), schema, schema)
     _fill_folder(config)
     written = copy.deepcopy(config["run"])
     sweeps.expand(config)
-    _cross_check(config, written)
-    _check_fonts(config["report"]["fonts"])
+    cross_check(config, written)
     return config
 
 
@@ -78,7 +63,7 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 
 def _fill_folder(config: Mapping) -> None:
-    """Replace {folder} in all paths of the config, in place.
+    """Replace {folder}, and a leading ~ for the home folder, in all paths of the config, in place.
 
     Raises:
         ConfigError: a path of the run uses it, but the config names no folder.
@@ -87,14 +72,16 @@ def _fill_folder(config: Mapping) -> None:
     def filled(value: Any, key: str) -> Any:
         if isinstance(value, dict):
             return {name: filled(below, f"{key}.{name}") for name, below in value.items()}
-        if not isinstance(value, str) or "{folder}" not in value:
+        if not isinstance(value, str):
             return value
+        if "{folder}" not in value:
+            return _at_home(value)
         if config["folder"] is None:
             raise ConfigError(
                 f"config key '{key}': the path '{value}' needs the key 'folder'. Set it in the config or on the "
                 "command line: --config folder=path/to/the/files"
             )
-        return value.replace("{folder}", config["folder"].rstrip("/") or "/")
+        return value.replace("{folder}", _at_home(config["folder"]).rstrip("/") or "/")
 
     chosen = [name for name in config["run"]["models"] if name in config["models"]]
     config["models"] |= {name: filled(config["models"][name], f"models.{name}") for name in chosen}
@@ -104,14 +91,42 @@ def _fill_folder(config: Mapping) -> None:
     config["report"]["fonts"] = [filled(path, "report.fonts") for path in config["report"]["fonts"]]
 
 
-def _check_fonts(paths: Sequence[str]) -> None:
-    """That the fonts of the PDF are there; whether they can be read is found out when it is made."""
-    for place, path in enumerate(paths):
-        if not Path(path).exists():
+def _at_home(path: str) -> str:
+    """A path with the home folder in place of a leading ~."""
+    return str(Path(path).expanduser()) if path.startswith("~/") else path
+
+
+def check_files(paths: Sequence[str | Path]) -> None:
+    """Check the files of a config for keys that come twice, of which YAML would keep the last without a word.
+
+    Raises:
+        ConfigError: naming the file, the key and its lines. Files that are no YAML are left to others.
+    """
+    for path in paths:
+        try:
+            root = yaml.compose(Path(path).read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+        _check_repeated(path, root, "")
+
+
+def _check_repeated(path: str | Path, node: Any, above: str) -> None:
+    """Check all mappings of a YAML node; `above` is its key, with a dot behind it."""
+    if isinstance(node, yaml.SequenceNode):
+        for below in node.value:
+            _check_repeated(path, below, above)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for name, below in node.value:
+        key, line = str(name.value), name.start_mark.line + 1
+        if key in lines:
             raise ConfigError(
-                f"config key 'report.fonts[{place}]': there is no {path}. Name a font file or a folder of such, or "
-                "leave the key out: then fonts of the system are looked for."
+                f"{path}: the config key '{above}{key}' is there twice, in lines {lines[key]} and {line}, and only the "
+                "last would count. Remove one."
             )
+        lines[key] = line
+        _check_repeated(path, below, f"{above}{key}.")
 
 
 def _check_keys(value: Any, path: str = "") -> None:
@@ -144,6 +159,23 @@ def _with_defaults(value: Any, schema: Mapping, root: Mapping) -> Any:
         if isinstance(below, dict):
             for key in value.keys() - properties.keys():
                 value[key] = _with_defaults(value[key], below, root)
+    return value
+
+
+def _whole_numbers(value: Any, schema: Mapping, root: Mapping) -> Any:
+    """Turn numbers such as 4.096e+3 into the integers that they are, where the schema wants integers."""
+    for part in _applying(value, schema, root):
+        types = part.get("type", ())
+        if isinstance(value, float) and "integer" in types and "number" not in types:
+            return int(value)
+        if isinstance(value, list) and "items" in part:
+            value = [_whole_numbers(below, part["items"], root) for below in value]
+        if isinstance(value, dict):
+            known, others = part.get("properties", {}), part.get("additionalProperties")
+            for key, below in value.items():
+                found = known.get(key, others)
+                if isinstance(found, dict):
+                    value[key] = _whole_numbers(below, found, root)
     return value
 
 
@@ -198,123 +230,3 @@ def _explain(error: Any) -> str:
             return f"{where}: {error.instance!r} is not allowed{about}; it must match {error.validator_value}."
         case _:
             return f"{where}: {error.message}{about}."
-
-
-def _cross_check(config: Mapping, written: Mapping) -> None:
-    """Check what a schema cannot: names that must exist elsewhere, and how many there are. `written` is the run before
-    its sweeps were expanded."""
-    run = config["run"]
-    for key, catalogue in (("models", config["models"]), ("perturbations", config["perturbations"])):
-        for name in run[key]:
-            if name == BASELINE and key == "perturbations":
-                raise ConfigError(
-                    f"config key 'run.{key}[{written[key].index(name)}]' names the baseline '{BASELINE}', which always "
-                    "runs. Leave it out."
-                )
-            if name not in catalogue:
-                raise ConfigError(
-                    f"config key 'run.{key}[{written[key].index(name)}]' names '{name}', which is no entry of '{key}'. "
-                    f"Entries there: {', '.join(sorted(catalogue)) or 'none'}."
-                )
-    compared = [name for name in run["models"] if config["identification"]["method"] in selections(config, name)]
-    if len(run["languages"]) < 2 and compared:
-        raise ConfigError(
-            f"config key 'run.languages' names only '{run['languages'][0]}'. LAPE compares languages: with one "
-            "language every neuron has entropy 0 and the selection would be arbitrary. Name at least two."
-        )
-    if BASELINE in config["perturbations"]:
-        raise ConfigError(f"config key 'perturbations.{BASELINE}': this name is kept for the baseline. Choose another.")
-    share = config["corpora"]["share"]
-    if share["valid"] + share["test"] >= 1:
-        raise ConfigError("config key 'corpora.share': valid and test together must leave something to train on.")
-    for name in run["models"]:
-        _check_model(config, name)
-    for language in run["languages"]:
-        words = config["metrics"]["stop_words"].get(language, "")
-        if "/" in words and not Path(words).is_file():
-            raise ConfigError(
-                f"config key 'metrics.stop_words.{language}': the file '{words}' does not exist. Correct the path, "
-                "which is relative to the folder in which snakemake runs, or name the code of a list of stopwordsiso."
-            )
-    for variant in run["perturbations"]:
-        settings = config["perturbations"][variant]
-        owner = config["perturbations"][settings["of"]] if settings.get("of") else settings
-        for target in settings.get("targets") or ():
-            if target not in run["languages"]:
-                raise ConfigError(
-                    f"config key 'perturbations.{owner['family']}.targets' names '{target}', whose activations are not "
-                    "recorded. Add it to 'run.languages'."
-                )
-    if not config["recording"]["sums"] and (needing := needing_sums(config)) and own_models(config):
-        raise ConfigError(
-            "config key 'recording.sums' is false, but sums are needed by " + ", ".join(needing) + ". Leave these out "
-            "of 'run.perturbations' and 'identification', or record sums."
-        )
-    ids = perturbations(config)
-    for perturbation in ids:
-        if ids.count(perturbation) > 1:
-            raise ConfigError(
-                f"config key 'perturbations': two variants give the perturbation '{perturbation}'. Rename one of them."
-            )
-    for measure in (PERPLEXITY, ANSWERS):
-        names = [job.name for job in jobs(config, measure)]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(
-                    f"config key 'perturbations': two variants give the job '{name}'. Rename one of them."
-                )
-
-
-def _check_model(config: Mapping, name: str) -> None:
-    """Check a model of the run: the text it runs on and its files, or the files that others published."""
-    reference = config["models"][name].get("replicates")
-    if reference is not None and reference not in references():
-        raise ConfigError(
-            f"config key 'models.{name}.replicates' is '{reference}', of which no published numbers are known here. "
-            f"Known: {', '.join(references())}."
-        )
-    if name not in own_models(config):
-        check_files(config, name, describe_all(config))
-        return
-    for language in [*config["run"]["languages"], *config["models"][name].get("languages", [])]:
-        _check_language(config, language)
-    _check_shards(config, name)
-    model_files(config, name)
-
-
-def _check_shards(config: Mapping, name: str) -> None:
-    shards, settings = config["recording"]["shards"], config["models"][name]
-    size = unit(settings["engine"], settings["batch_size"])
-    for language in config["run"]["languages"] if shards > 1 else []:
-        windows = tokens(config, language)[config["recording"]["split"]] // window(config, name)
-        if shards > most(windows, size):
-            raise ConfigError(
-                f"config key 'recording.shards' is {shards}, but the {windows:,} windows of language '{language}' for "
-                f"the model '{name}' can be shared by at most {most(windows, size)}: a shard has {size} or more, since "
-                f"it ends where batches end. Lower it, or 'models.{name}.batch_size' (now {settings['batch_size']})."
-            )
-
-
-def _check_language(config: Mapping, language: str) -> None:
-    if corpus(config, language)["source"] == "embedded" and language not in embedded_languages():
-        raise ConfigError(
-            f"language '{language}' has no corpus: the embedded one holds {', '.join(embedded_languages())}. Name a "
-            f"source in 'corpora.languages.{language}', such as {{source: files, path: \"texts/{language}/*.txt\"}}."
-        )
-    source_files(corpus(config, language), language)
-    if language not in config["run"]["languages"]:
-        return
-    for split, value in config["corpora"]["tokens"].items():
-        if isinstance(value, dict) and language not in value:
-            raise ConfigError(
-                f"config key 'corpora.tokens.{split}' names no number for language '{language}'. Give one for every "
-                "language of the run, or one number for all."
-            )
-    path = prompt_path(config, language)
-    if path is None:
-        raise ConfigError(
-            f"language '{language}' has no prompts: name a text file with one question per line in "
-            f"'generation.prompts.{language}'."
-        )
-    settings = config["generation"]
-    read_prompts(path, language, settings["validation_prompts"], settings["split"])
