@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def laid_over(*parts: dict[str, Any]) -> dict[str, Any]:
     spec.loader.exec_module(command)
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     for part in parts:
-        command.lay_over(config, part)
+        command.lay_over(config, copy.deepcopy(part))  # else a later part would change an earlier one
     return validate(config)
 
 
