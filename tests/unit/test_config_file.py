@@ -62,7 +62,7 @@ def test_written_values_are_the_defaults() -> None:
 def test_default_run() -> None:
     config = validate(yaml.safe_load(TEXT))
     assert config["run"]["languages"] == ["en", "de", "tr"]
-    assert len(variants.perturbations(config)) == 1 + 3 * (1 + 5 + 5 + 1 + 3 + 1)
+    assert len(variants.perturbations(config)) == 1 + 3 * (1 + 3 + 3 + 1 + 3 + 1)
     assert experiment.selections(config, "gpt2-demo") == [
         *("lape", "lape-bonus", "mean-difference", "average-precision", "probe"),
         "lape-top-0.1",

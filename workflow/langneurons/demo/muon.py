@@ -30,11 +30,14 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     linear, cubic, quintic = COEFFICIENTS
     # Every iteration multiplies by a polynomial of the small matrix `gram`: all of them do so before the wide one.
     gram = wide @ wide.T
-    whole = identity = torch.eye(len(gram))
-    for _ in range(ITERATIONS):
+    identity = torch.eye(len(gram))
+    whole = None
+    for iteration in range(ITERATIONS):
         factor = linear * identity + cubic * gram + quintic * gram @ gram
-        whole = factor @ whole
-        gram = factor @ gram @ factor
+        whole = factor if whole is None else factor @ whole
+        if iteration < ITERATIONS - 1:  # after the last one nothing needs it
+            gram = factor @ gram @ factor
+    assert whole is not None
     wide = whole @ wide
     return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
 
