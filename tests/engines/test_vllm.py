@@ -20,6 +20,7 @@ from engines.vllm_models import CONFIGS, CONTEXT, TRAINED, WIDTH, WINDOW, save
 from langneurons.corpus.sentences import Sentence
 from langneurons.demo.training import train_tokenizer
 from langneurons.engines.base import Completion, EngineError, Sampling
+from langneurons.engines.counting import FUNCTIONS
 from langneurons.engines.hf import HfEngine
 from langneurons.errors import UserError
 from langneurons.interventions import Intervention, activate, affine, deactivate, shift
@@ -320,6 +321,26 @@ def test_stop_strings_and_lengths(pair: Any) -> None:
     assert cut.finish_reason == "stop"
     assert cut.text == full.text[: full.text.index(inner)].strip()
     assert 0 < cut.tokens < 12
+
+
+def test_sampled_answers_do_not_depend_on_what_is_answered_beside_them(pair: Any) -> None:
+    """Nor on the order; and no two prompts are given the same random numbers, so a prompt that comes twice has two
+    answers."""
+    warm = Sampling(max_new_tokens=8, temperature=2.0, seed=1)
+    expected = pair.vllm.generate(PROMPTS, warm)
+    assert pair.vllm.generate(PROMPTS[::-1], warm) == expected[::-1]
+    assert pair.vllm.generate(PROMPTS[1:2], warm) == expected[1:2]
+    assert len(set(pair.vllm.generate(PROMPTS[:1] * 4, Sampling(max_new_tokens=8, temperature=1e9)))) == 4
+
+
+def test_an_entry_that_names_another_function(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM computes activation and product in one kernel; the entry says which function that is."""
+    pair.vllm.check_layout()
+    if pair.vllm.gated:
+        for name in ("silu", "gelu_tanh"):
+            monkeypatch.setitem(FUNCTIONS, name, torch.relu)
+        with pytest.raises(EngineError, match="what it projects down is not its activation times its up projection"):
+            pair.vllm.check_layout()
 
 
 # -- other number formats, several workers, compiled ------------------------------------------------------------------
