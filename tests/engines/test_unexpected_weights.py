@@ -15,7 +15,7 @@ import transformers
 from engines.families import FAMILIES, LAYERS
 from engines.test_loading import tiny_tokenizer
 from langneurons.models.folders import check_folder
-from langneurons.models.loading import ModelError, load_model
+from langneurons.models.loading import ModelError, check_model, check_weights, load_model
 
 State = dict[str, torch.Tensor]
 
@@ -36,6 +36,11 @@ def load(folder: str) -> Any:
     return load_model(folder, None, "float32", 0)
 
 
+def by_names(folder: str) -> None:
+    """As engines check it that load weights themselves."""
+    check_weights(folder, None, *check_model(folder, None, "float32", 0))
+
+
 def scales(state: State) -> None:
     state["model.layers.0.mlp.up_proj.weight_scale_inv"] = torch.ones(1)
 
@@ -53,10 +58,25 @@ def scales(state: State) -> None:
 def test_weights_without_a_place(
     tmp_path: Path, name: str, spoil: Callable[[State], Any], config: dict[str, Any], left_out: str
 ) -> None:
-    with pytest.raises(ModelError, match=left_out) as caught:
-        load(saved(tmp_path, name, spoil, **config))
-    assert "its config.json has no place for" in str(caught.value)
-    assert "Correct config.json" in str(caught.value)
+    folder = saved(tmp_path, name, spoil, **config)
+    loaders = [load] if "quantization_config" in config else [load, by_names]
+    for loader in loaders:
+        with pytest.raises(ModelError, match=left_out) as caught:
+            loader(folder)
+        assert "its config.json has no place for" in str(caught.value)
+        assert "Correct config.json" in str(caught.value)
+
+
+def test_weights_that_are_missing(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "llama", lambda state: state.pop("model.layers.1.mlp.down_proj.weight"))
+    for loader in (load, by_names):
+        with pytest.raises(ModelError, match=r"lacks 1 of its weights: model\.layers\.1\.mlp\.down_proj\.weight"):
+            loader(folder)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_whole_models_by_their_names(tmp_path: Path, name: str) -> None:
+    by_names(saved(tmp_path, name))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from langneurons.engines.shards import gather
 from langneurons.engines.streams import stream_seeds
 from langneurons.interventions import Intervention
 from langneurons.models.layouts import supported_architecture, vllm_layout_of
-from langneurons.models.loading import check_model
+from langneurons.models.loading import check_model, check_weights
 from langneurons.models.tokenizer import load_tokenizer
 from langneurons.neurons.counting import ActivationCounts
 from langneurons.neurons.sentences import SentenceMeans, as_float16
@@ -43,6 +43,8 @@ LONGEST = 8192
 """Tokens of the longest text by default, where the model's context is longer: memory is kept for one such text."""
 BATCHED = 8192
 """Tokens that are read at a time, where the size of windows does not say it."""
+LOOKUP = (AttributeError, KeyError, TypeError)
+"""What vLLM's loaders raise of a model that is not as they expect it."""
 GROUP = TOGETHER["vllm"]
 """Batches that are sent to vLLM at a time."""
 
@@ -116,6 +118,7 @@ class VllmEngine:
         check_installed(model, gpus)
         folder, config = check_model(model, revision, dtype, gpus)
         layout = vllm_layout_of(config.architectures)
+        check_weights(model, revision, folder, config)
         for intervention in interventions:
             check_edit(intervention, layout.gate_up is not None, eager)
         tokenizer = load_tokenizer(folder)
@@ -384,7 +387,7 @@ def _started(start: Any, **options: Any) -> Any:
     """Start vLLM; what it refuses ends with one message."""
     try:
         return start(**options)
-    except (ValueError, RuntimeError, NotImplementedError, AssertionError) as error:
+    except (ValueError, RuntimeError, NotImplementedError, AssertionError, *LOOKUP) as error:
         reason = " ".join(str(error).split())[:500]
         raise EngineError(
             f"vLLM cannot load the model '{options['model']}': {reason} Correct its settings, or set engine: hf."

@@ -87,6 +87,23 @@ def check_model(model: str, revision: str | None, dtype: str, gpus: int) -> tupl
     return folder, config
 
 
+def check_weights(model: str, revision: str | None, folder: str, config: Any) -> None:
+    """Check by their names that a folder holds all weights of a model, and no others; no weight is loaded.
+
+    For engines whose own loader leaves weights out without a word, or leaves memory as it was where they are missing.
+
+    Raises:
+        ModelError: some are missing, or have no place in the model.
+    """
+    if getattr(config, "quantization_config", None) is not None:
+        return  # other names and shapes, which its loader knows
+    with _explained(model, revision):
+        result: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, device_map="meta", output_loading_info=True, trust_remote_code=False
+        )
+    _check_loaded(model, *result, supported_architecture(config.architectures))
+
+
 def _check_size(model: str, revision: str | None, config: Any, gpus: int, dtype: str) -> None:
     """Check that the weights fit into the memory."""
     if getattr(config, "quantization_config", None) is not None:
