@@ -21,6 +21,8 @@ rule audit_results:
             "audit/copies.py",
             "audit/effect.py",
             "audit/evidence.py",
+            "audit/texts.py",
+            "corpus/shares.py",
             "neurons/lape.py",
             "neurons/counting.py",
             "metrics/language.py",

@@ -162,7 +162,7 @@ ENGINE_CODE = code(
 HF_CODE = code("engines/batching.py", "engines/hf.py", "engines/recording.py")
 VLLM_CODE = code("engines/shards.py", "engines/vllm.py", "engines/vllm_worker.py")
 ENGINES = {"hf": HF_CODE, "vllm": VLLM_CODE}
-CORPUS_CODE = code("corpus/sources.py", "corpus/textfiles.py", "corpus/windows.py")
+CORPUS_CODE = code("corpus/shares.py", "corpus/sources.py", "corpus/textfiles.py", "corpus/windows.py")
 PUBLISHED_CODE = code("published/files.py")
 TEXT_CODE = code(
     "corpus/textfiles.py",

@@ -49,6 +49,8 @@ rule make_tables:
         audits=expand("results/{model}/audit.json", model=MODELS),
         script=script("make_tables"),
         code=code(
+            "corpus/shares.py",
+            "corpus/textfiles.py",
             "report/tables.py",
             "report/replication.py",
             "report/references.py",

@@ -20,7 +20,7 @@ from langneurons.artifacts import ArtifactError
 from langneurons.audit.checks import CHECKS, audit
 from langneurons.audit.effect import ROUNDING
 from langneurons.audit.evidence import FATAL, NOTE, PASSED, WARNING, Evidence, Finding, read_evidence
-from langneurons.corpus.windows import ODD
+from langneurons.corpus.shares import ODD
 from langneurons.errors import UserError
 from langneurons.metrics.text import measure_outputs
 from langneurons.neurons.counting import ActivationCounts

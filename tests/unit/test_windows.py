@@ -15,8 +15,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
+from langneurons.corpus.shares import shares
 from langneurons.corpus.sources import Document, split_of
-from langneurons.corpus.windows import odd_tokens, pack, pack_all, shares
+from langneurons.corpus.windows import odd_tokens, pack, pack_all
 from langneurons.demo.training import train_tokenizer
 from langneurons.errors import CorpusError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from langneurons.audit.evidence import NOTE, PASSED, WARNING, Evidence, Found
-from langneurons.corpus.windows import ODD, shares
+from langneurons.corpus.shares import ODD, shares
 
 ODD_SHARES = {
     "repeated_tokens": (

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from langneurons.corpus.shares import ODD
 from langneurons.corpus.sources import Document, split_of
 from langneurons.errors import CorpusError
 
@@ -31,10 +32,6 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: list[int], **options: Any) -> str:
         """The text of tokens."""
         ...
-
-
-ODD = ("repeated_tokens", "unknown_tokens", "special_tokens", "empty_tokens")
-"""What the metadata of windows counts that says how much of them is text: see `pack` and `odd_tokens`."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +159,6 @@ def _encoded(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
     options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
     found: list[list[int]] = tokenizer(texts, **options)["input_ids"]
     return found
-
-
-def shares(metadata: dict[str, Any]) -> dict[str, float | None]:
-    """Each of `ODD` as a share of the tokens; None where the metadata do not have it."""
-    return {name: metadata[name] / metadata["tokens"] if name in metadata else None for name in ODD}
 
 
 def odd_tokens(windows: np.ndarray, tokenizer: Tokenizer) -> dict[str, int]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from langneurons import artifacts
 from langneurons.config import PUBLISHED
-from langneurons.corpus.windows import shares
+from langneurons.corpus.shares import shares
 from langneurons.metrics import perplexity, text
 from langneurons.metrics.steering import success
 from langneurons.neurons.convergence import convergence
