@@ -24,8 +24,17 @@ from unit.printed import Printed, empty_boxes
 from workflow.conftest import ROOT, Project, copy_project, environment
 
 LIBRARY = ROOT / "workflow" / "langneurons"
-PLUMBING = {"__init__.py", "arguments.py", "artifacts.py", "config.py", "cross_checks.py", "devices.py", "download.py", "errors.py"}
-PLUMBING |= {"folders.py", "formats.py", "hub.py", "progress.py", "publications.py", "sweeps.py", "validation.py"}
+PLUMBING = {"__init__.py", "arguments.py", "artifacts.py", "config.py", "cross_checks.py", "devices.py", "download.py"}
+PLUMBING |= {
+    "errors.py",
+    "folders.py",
+    "formats.py",
+    "hub.py",
+    "progress.py",
+    "publications.py",
+    "sweeps.py",
+    "validation.py",
+}
 PLUMBING |= {"variants.py", "writing.py"}
 """Modules that decide no numbers: reading, writing, downloading, validating, reporting progress."""
 DEFAULT_JOBS = 78

@@ -101,7 +101,8 @@ def check_weights(model: str, revision: str | None, folder: str, config: Any) ->
         result: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder, device_map="meta", output_loading_info=True, trust_remote_code=False
         )
-    _check_loaded(model, *result, supported_architecture(config.architectures))
+        named, info = result
+    _check_loaded(model, named, info, supported_architecture(config.architectures))
 
 
 def _check_size(model: str, revision: str | None, config: Any, gpus: int, dtype: str) -> None:
