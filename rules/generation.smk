@@ -3,13 +3,61 @@ Generation: how the model answers questions in every language under each perturb
 
 REQUIRED INPUTS: results/<model>/perturbations/<perturbation>.parquet; question files;
     results/<model>/tokens/<language>.<split>.safetensors, on which each perturbation is proved.
-OUTPUTS: results/<model>/generations/<perturbation>/<language>.jsonl, one answer per line;
+OUTPUTS: results/<model>/prompts.json, the tokens of every question;
+    results/<model>/generations/<perturbation>/<language>.jsonl, one answer per line;
     results/<model>/generations/<job>.json, the manifest of what a job answered;
     results/<model>/effects/<perturbation>.json, the proof that it took effect, where no perplexity is measured under it;
     results/<model>/metrics/text.parquet, every answer measured;
     results/<model>/metrics/stop_words.parquet, stop words of every list in answers of every language;
     results/<model>/metrics/relevance.parquet, where the config names a model that judges answers.
 """
+
+
+rule check_prompts:
+    """
+    Tokenize every question for one model, and check that it fits the model's context together with the longest answer:
+    before any weights are loaded.
+    """
+    input:
+        prompts=prompt_files(),
+        model=model_files,
+        script=script("check_prompts"),
+        code=code(
+            "corpus/prompts.py",
+            "corpus/textfiles.py",
+            "engines/limits.py",
+            "models/layouts.py",
+            "models/tokenizer.py",
+        ),
+    output:
+        "results/{model}/prompts.json",
+    log:
+        "results/logs/check_prompts/{model}.log",
+    benchmark:
+        "results/timings/check_prompts/{model}.tsv"
+    wildcard_constraints:
+        model=OWN,
+    conda:
+        "../envs/hf.yaml"
+    resources:
+        **cluster("tokens"),
+    params:
+        model=lambda wildcards: experiment.canonical(experiment.tokenizer_settings(config, wildcards.model)),
+        languages=LANGUAGES,
+        settings=constant(experiment.prompt_settings(config)),
+    message:
+        "Check that the questions fit {wildcards.model}."
+    shell:
+        r"""
+        python {input.script:q} \
+            --model {params.model:q} \
+            --languages {params.languages:q} \
+            --prompts {input.prompts:q} \
+            --settings {params.settings:q} \
+            --output {output:q} \
+            2>&1 | tee {log:q}
+        """
+
 
 # One job per model and perturbation family, as for perplexity.
 for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
@@ -27,6 +75,7 @@ for one, job in product(own_models(), variants.jobs(config, variants.ANSWERS)):
             ),
             tokens=tokens_of(one.model, config["perplexity"]["split"]),
             prompts=prompt_files(),
+            fitting=f"results/{one.model}/prompts.json",
             model=model_files(one),
             script=script("generate_text"),
             code=ENGINE_CODE + code("corpus/prompts.py", "corpus/textfiles.py"),

@@ -24,7 +24,7 @@ SMALLEST = {
 }
 """One model, one perturbation, one method: every stage, as small as it gets."""
 
-STEPS = 22
+STEPS = 23
 """Jobs of its run, but for `all`."""
 
 

@@ -14,6 +14,7 @@ from engines.test_loading import tiny_tokenizer
 from langneurons.corpus.sentences import Sentence
 from langneurons.engines.base import EngineError, Sampling
 from langneurons.engines.hf import HfEngine
+from langneurons.engines.limits import Limits
 from langneurons.interventions import deactivate
 
 LEARNED = ("gpt2", "opt-norm-before")
@@ -29,6 +30,21 @@ READ: dict[str, Any] = {
 
 @pytest.mark.parametrize("read", READ)
 @pytest.mark.parametrize("name", ["llama", *LEARNED])
+def test_the_prompt_that_is_too_long_is_named() -> None:
+    limits = Limits("tiny", 200, 10)
+    limits.check_prompts([[1] * 4, [1] * 6], 4)
+    for names, which in ((["en-001", "de-007"], ", de-007,"), ((), "")):
+        with pytest.raises(EngineError) as caught:
+            limits.check_prompts([[1] * 4, [1] * 7], 4, names)
+        assert str(caught.value) == (
+            f"the longest prompt{which} has 7 tokens; with generation.max_new_tokens = 4 it exceeds the context of 10 of "
+            "the model 'tiny'. Lower generation.max_new_tokens to 3 or less."
+        )
+    with pytest.raises(EngineError, match="Shorten that question, or 'generation.template'"):
+        limits.check_prompts([[1] * 12], 4)
+    limits.check_prompts([], 4)
+
+
 def test_windows_beyond_the_model(name: str, read: str) -> None:
     engine = engine_of(name)
     beyond = PROBE.copy()

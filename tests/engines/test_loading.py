@@ -69,6 +69,13 @@ def test_a_folder_without_the_vocabulary(folder: Path) -> None:
         load_tokenizer(str(folder))
 
 
+@pytest.mark.parametrize(("content", "said"), [("[]", "no JSON object"), ("{", "not JSON")])
+def test_settings_of_a_tokenizer_that_cannot_be_read(folder: Path, content: str, said: str) -> None:
+    (folder / "tokenizer_config.json").write_text(content)
+    with pytest.raises(ModelError, match=f"tiny' has a tokenizer_config.json that is {said}"):
+        load_tokenizer(str(folder))
+
+
 def test_a_tokenizer_that_ends_every_text(folder: Path) -> None:
     tokenizer = tiny_tokenizer(eos_token="t9", unk_token="t0")
     ends = tokenizers.processors.TemplateProcessing("$A t9", special_tokens=[("t9", 9)])

@@ -418,7 +418,7 @@ def test_windows_and_prompts_beyond_the_model(pair: Any, windows: np.ndarray) ->
         if pair.vllm.limits.context:  # BLOOM's positions have no end
             with pytest.raises(EngineError, match=rf"windows have {CONTEXT + 1} tokens, .* is {CONTEXT}\."):
                 read(pair.vllm, longer)
-    with pytest.raises(EngineError, match=r"exceeds the model's context of .* Lower generation\.max_new_tokens"):
+    with pytest.raises(EngineError, match=r"exceeds the context of .* Lower generation\.max_new_tokens"):
         pair.vllm.generate(PROMPTS, Sampling(max_new_tokens=pair.vllm.room.context))
 
 

@@ -48,6 +48,7 @@ def test_replication(project: Project) -> None:
         == {
             "download_model": 2,
             "tokenize_corpus": 6,
+            "check_prompts": 2,
             "record_activations": 6,
             "record_sentences": 2,
             "identify_neurons": 10,  # LAPE and four other methods
@@ -99,6 +100,7 @@ def test_paper(project: Project) -> None:
     assert jobs == {
         "download_model": 7,
         "tokenize_corpus": 49,
+        "check_prompts": 7,
         "record_activations": 49,
         "identify_neurons": 7,
         **{f"plan_{variant}": 7 for variant in ("deactivate", "random", "steer_mean", "random_steer_mean")},

@@ -88,6 +88,7 @@ def test_new_language_from_local_text(finished: Project) -> None:
     }
     assert finished.stale(config=overlay) == {
         "tokenize_corpus": 2,
+        "check_prompts": 2,
         "record_activations": 2,
         "measure_perplexity_none": 2,
         "generate_text_none": 2,
@@ -105,6 +106,7 @@ def test_new_model(finished: Project) -> None:
         **{rule: number // 2 for rule, number in JOINT.items()},
         "train_demo_model": 1,
         "tokenize_corpus": 2,
+        "check_prompts": 1,
         "record_activations": 2,
         "measure_perplexity_none": 1,
         "generate_text_none": 1,

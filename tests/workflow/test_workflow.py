@@ -37,7 +37,7 @@ PLUMBING |= {
 }
 PLUMBING |= {"variants.py", "writing.py"}
 """Modules that decide no numbers: reading, writing, downloading, validating, reporting progress."""
-DEFAULT_JOBS = 78
+DEFAULT_JOBS = 80
 
 
 def test_dry_run_without_torch(fresh: Project, tmp_path: Path) -> None:

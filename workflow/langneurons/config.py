@@ -238,6 +238,11 @@ def generation_settings(config: Mapping) -> Mapping:
     return {key: value for key, value in config["generation"].items() if key != "prompts"}
 
 
+def prompt_settings(config: Mapping) -> Mapping:
+    """What decides which questions are asked, and how long they are with their answers."""
+    return {key: config["generation"][key] for key in ("template", "split", "validation_prompts", "max_new_tokens")}
+
+
 def reported(config: Mapping) -> Mapping:
     """The part of the config that this run's results depend on: what was chosen, without settings of the machine."""
     run = config["run"]

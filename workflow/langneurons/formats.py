@@ -14,6 +14,7 @@ from langneurons.writing import write_text
 
 VERSIONS = {
     "tokens": 1,
+    "prompts": 1,
     "activations": 3,
     "sentences": 1,
     "neurons": 1,

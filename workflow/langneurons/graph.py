@@ -75,13 +75,14 @@ def _own(config: Mapping, model: str) -> list[Job]:
         recorded.append(_named("record_sentences", model, "", _names(tokens, ""), gpus, time))
     neurons = [_named("identify_neurons", model, name, _needed(config, name, recorded)) for name in _selections(config)]
     plans = _plans(config, model, neurons, recorded)
+    prompts = _named("check_prompts", model, "", _names(loaded, ""))
     measured = [
         _named(f"{rule}_{job.identifier}", model, "", needs, gpus, seconds[stage][job.name, 1] if gpus else 0.0)
-        for rule, stage in (("measure_perplexity", PERPLEXITY), ("generate_text", ANSWERS))
+        for rule, stage, others in (("measure_perplexity", PERPLEXITY, []), ("generate_text", ANSWERS, [prompts.name]))
         for job in variants.jobs(config, stage)
-        for needs in [[*_names(tokens, ""), *([_plan(job.family, model)] if job.edits else [])]]
+        for needs in [[*_names(tokens, ""), *others, *([_plan(job.family, model)] if job.edits else [])]]
     ]
-    return [*loaded, *tokens, *recorded, *neurons, *plans, *measured]
+    return [*loaded, *tokens, prompts, *recorded, *neurons, *plans, *measured]
 
 
 def _recordings(

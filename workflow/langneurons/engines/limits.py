@@ -67,25 +67,32 @@ class Limits:
                 f"Lower 'corpora.window', or 'window' of the model, to at most {self.context}."
             )
 
-    def check_prompts(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+    def check_prompts(self, prompts: Sequence[Sequence[int]], new_tokens: int, names: Sequence[str] = ()) -> None:
         """Check that prompts and their answers fit.
+
+        Args:
+            prompts: the tokens of each.
+            new_tokens: of the longest answer.
+            names: of the prompts, for messages, such as en-021.
 
         Raises:
             EngineError: a token that the model does not have, or a prompt too long for the context with its answer.
         """
         self._check_ids([token for prompt in prompts for token in prompt], "the prompts")
-        longest = max(map(len, prompts), default=0)
-        if self.context and longest + new_tokens > self.context:
-            room = self.context - longest
-            remedy = (
-                f"Lower generation.max_new_tokens to {room} or less."
-                if room > 0
-                else "Shorten the longest question, or 'generation.template'."
-            )
-            raise EngineError(
-                f"the longest prompt has {longest} tokens; with generation.max_new_tokens = {new_tokens} it exceeds "
-                f"the model's context of {self.context}. {remedy}"
-            )
+        longest = max(range(len(prompts)), key=lambda index: len(prompts[index]), default=None)
+        if longest is None or not self.context or len(prompts[longest]) + new_tokens <= self.context:
+            return
+        room = self.context - len(prompts[longest])
+        which = f", {names[longest]}," if names else ""
+        remedy = (
+            f"Lower generation.max_new_tokens to {room} or less."
+            if room > 0
+            else "Shorten that question, or 'generation.template'."
+        )
+        raise EngineError(
+            f"the longest prompt{which} has {len(prompts[longest])} tokens; with generation.max_new_tokens = "
+            f"{new_tokens} it exceeds the context of {self.context} of the model '{self.model}'. {remedy}"
+        )
 
     def _check_ids(self, ids: Any, where: str) -> None:
         highest = int(np.max(ids, initial=0)) if len(ids) else 0

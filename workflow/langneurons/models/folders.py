@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from langneurons.errors import UserError
 from langneurons.models.layouts import supported_architecture
@@ -83,13 +84,22 @@ def check_folder(model: str) -> None:
                 f"the model folder '{model}' has a pointer of git-lfs in place of the file {path.name}. Fetch the "
                 "files themselves: git lfs pull"
             )
+    supported_architecture(read_object(model, folder / "config.json").get("architectures"))
+
+
+def read_object(model: str, path: Path) -> dict[str, Any]:
+    """A JSON object among the files of a model.
+
+    Raises:
+        ModelError: it is not JSON, or something else than an object.
+    """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"the model folder '{model}' has a config.json that is not JSON ({error}).") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"the model folder '{model}' has a config.json that is no JSON object. Save the model again.")
-    supported_architecture(config.get("architectures"))
+        raise ModelError(f"the model '{model}' has a {path.name} that is not JSON ({error}). Get it again.") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"the model '{model}' has a {path.name} that is no JSON object. Get it again.")
+    return found
 
 
 def _begins_with(path: Path, start: bytes) -> bool:

@@ -25,6 +25,7 @@ from langneurons.models.folders import (
     check_folder,
     check_no_adapter,
     foreign_code,
+    read_object,
 )
 from langneurons.models.layouts import supported_architecture
 
@@ -66,8 +67,7 @@ def download(model: str, revision: str) -> Json:
         folder = _fetched_quietly(model, commit, ["config.json"])
         sizes = _listed(model, commit)
         _check_listed(model, sizes)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        supported_architecture(config.get("architectures"))
+        supported_architecture(read_object(model, folder / "config.json").get("architectures"))
         _fetched_quietly(model, commit, [name for name in _without_shards(list(sizes)) if name.endswith(".json")])
         files = _chosen(model, list(sizes), folder)
         _check_space(model, {name: sizes[name] for name in files if not (folder / name).exists()})

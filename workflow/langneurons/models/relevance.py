@@ -374,7 +374,7 @@ def _named(config: Any) -> str:
 def _load_tokenizer(settings: Settings, subfolder: str = "") -> Any:
     """The tokenizer of a model; transformers makes an empty one for some families whose folder has none."""
     with _explained(settings):
-        if "auto_map" in settings_of(_folder(settings) / subfolder):
+        if "auto_map" in settings_of(_name(settings), _folder(settings) / subfolder):
             raise _wrong_model(settings, FOREIGN_CODE)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             _name(settings), revision=settings.get("revision"), subfolder=subfolder, trust_remote_code=False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import transformers
 
-from langneurons.models.folders import ModelError, foreign_code
+from langneurons.models.folders import ModelError, foreign_code, read_object
 from langneurons.models.hub import resolve, unloadable
 
 PROBE = "A text, 文 1."
@@ -39,11 +38,10 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
+def settings_of(model: str, folder: Path) -> dict[str, Any]:
     """What a folder's tokenizer_config.json says; nothing where there is none."""
     path = folder / "tokenizer_config.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return read_object(model, path) if path.is_file() else {}
 
 
 def _check_tokens(model: str, tokenizer: Any) -> None:
@@ -66,7 +64,7 @@ def _check_tokens(model: str, tokenizer: Any) -> None:
 def _class_of(model: str, folder: Path) -> Any:
     """What reads a folder's tokenizer: `AutoTokenizer`, or what that would choose, without the model classes that it
     imports."""
-    settings = settings_of(folder)
+    settings = settings_of(model, folder)
     if "auto_map" in settings:  # also where transformers has a class: it need not make the same tokens
         raise foreign_code(model, "tokenizer_config.json")
     generic = settings.get("tokenizer_class") in GENERIC_CLASSES and (folder / "tokenizer.json").is_file()
