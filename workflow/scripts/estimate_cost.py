@@ -8,7 +8,7 @@ import yaml
 
 from langneurons import cost, footprint, graph, schedule
 from langneurons.errors import run
-from langneurons.validation import validate
+from langneurons.validation import check_files, validate
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"
 
@@ -41,6 +41,7 @@ def lay_over(below: dict[str, Any], above: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     config: dict[str, Any] = {}
+    check_files([DEFAULT, *args.configfile])
     for path in [DEFAULT, *args.configfile]:
         lay_over(config, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
     lay_over(config, {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in args.config)})
