@@ -24,10 +24,16 @@ rule check_prompts:
         script=script("check_prompts"),
         code=code(
             "corpus/prompts.py",
+            "corpus/sentences.py",
             "corpus/textfiles.py",
+            "engines/base.py",
             "engines/limits.py",
+            "interventions.py",
             "models/layouts.py",
             "models/tokenizer.py",
+            "neurons/counting.py",
+            "neurons/sentences.py",
+            "sizes.py",
         ),
     output:
         "results/{model}/prompts.json",

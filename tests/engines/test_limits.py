@@ -37,10 +37,10 @@ def test_the_prompt_that_is_too_long_is_named() -> None:
         with pytest.raises(EngineError) as caught:
             limits.check_prompts([[1] * 4, [1] * 7], 4, names)
         assert str(caught.value) == (
-            f"the longest prompt{which} has 7 tokens; with generation.max_new_tokens = 4 it exceeds the context of 10 of "
-            "the model 'tiny'. Lower generation.max_new_tokens to 3 or less."
+            f"the longest prompt{which} has 7 tokens; with generation.max_new_tokens = 4 it exceeds the context of 10 "
+            "of the model 'tiny'. Lower generation.max_new_tokens to 3 or less."
         )
-    with pytest.raises(EngineError, match="Shorten that question, or 'generation.template'"):
+    with pytest.raises(EngineError, match=r"Shorten that question, or 'generation\.template'"):
         limits.check_prompts([[1] * 12], 4)
     limits.check_prompts([], 4)
 

@@ -1,4 +1,4 @@
-"""The script that checks questions: every one is counted, and one that is too long is named before weights are loaded."""
+"""The script that checks questions: each is counted, and one that is too long is named before weights are loaded."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ recording leaves out, adds 2 width vocabulary.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,8 @@ NAMES = {
     "key_value_heads": ("num_key_value_heads", "num_kv_heads"),
 }
 """What sizes are called in the config.json of the families."""
+CONTEXT = ("max_position_embeddings", "n_positions")
+"""What the most tokens at a time are called there. Positions that are biases of attention (alibi) have no limit."""
 
 
 def size_of(config: Mapping, name: str) -> Size:
@@ -132,6 +135,18 @@ def read_size(path: Path) -> Size:
         heads_width=found["heads"] * head,
         key_value_width=(1 if one else found["key_value_heads"] or found["heads"]) * head,
     )
+
+
+def read_limits(path: Path) -> tuple[int, int | None]:
+    """The entries of the embedding and the most tokens at a time that a config.json names.
+
+    Without a library that would import torch: what is left to the default of a class counts as unlimited here, and is
+    checked once the model is loaded (`langneurons.engines.limits`).
+    """
+    given: Mapping = json.loads(path.read_text(encoding="utf-8"))
+    text = given.get("text_config") or given
+    context = next((text[name] for name in CONTEXT if text.get(name)), None)
+    return text.get("vocab_size") or sys.maxsize, context
 
 
 def _found(given: Mapping) -> Mapping:

@@ -2,8 +2,7 @@
 
 import argparse
 import sys
-
-import transformers
+from pathlib import Path
 
 from langneurons import artifacts
 from langneurons.arguments import from_json
@@ -12,6 +11,7 @@ from langneurons.engines.limits import Limits
 from langneurons.errors import run
 from langneurons.models.hub import resolve
 from langneurons.models.tokenizer import load_tokenizer
+from langneurons.sizes import read_limits
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -19,7 +19,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=from_json, required=True, help="model and revision, JSON")
     parser.add_argument("--languages", nargs="+", required=True)
     parser.add_argument("--prompts", nargs="+", required=True, help="question files, one per language")
-    parser.add_argument("--settings", type=from_json, required=True, help="template, split, validation_prompts and max_new_tokens of the config, JSON")
+    parser.add_argument(
+        "--settings",
+        type=from_json,
+        required=True,
+        help="template, split, validation_prompts and max_new_tokens of the config, JSON",
+    )
     parser.add_argument("--output", required=True, help="tokens of each prompt by language and id, JSON")
     return parser.parse_args(argv)
 
@@ -27,10 +32,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     settings = args.settings
-    tokenizer = load_tokenizer(args.model["model"], args.model["revision"])
-    folder = resolve(args.model["model"], args.model["revision"])
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    limits = Limits.of(args.model["model"], config.get_text_config().vocab_size, config)
+    tokenizer = load_tokenizer(**args.model)
+    limits = Limits(args.model["model"], *read_limits(Path(resolve(**args.model), "config.json")))
     lengths = {}
     for language, path in zip(args.languages, args.prompts, strict=True):
         prompts = read_prompts(path, language, settings["validation_prompts"], settings["split"])
