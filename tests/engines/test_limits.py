@@ -30,6 +30,20 @@ READ: dict[str, Any] = {
 
 @pytest.mark.parametrize("read", READ)
 @pytest.mark.parametrize("name", ["llama", *LEARNED])
+def test_windows_beyond_the_model(name: str, read: str) -> None:
+    engine = engine_of(name)
+    beyond = PROBE.copy()
+    beyond[-1, -1] = VOCABULARY
+    with pytest.raises(EngineError, match=rf"windows have the token {VOCABULARY}, .* only those below {VOCABULARY}"):
+        READ[read](engine, beyond)
+    longer = np.zeros((1, CONTEXT + 1), dtype=np.uint32)
+    with pytest.raises(
+        EngineError, match=rf"windows have {CONTEXT + 1} tokens, .* is {CONTEXT}\. Lower 'corpora.window'"
+    ):
+        READ[read](engine, longer)
+    READ[read](engine, longer[:, :CONTEXT])
+
+
 def test_the_prompt_that_is_too_long_is_named() -> None:
     limits = Limits("tiny", 200, 10)
     limits.check_prompts([[1] * 4, [1] * 6], 4)
@@ -43,20 +57,6 @@ def test_the_prompt_that_is_too_long_is_named() -> None:
     with pytest.raises(EngineError, match=r"Shorten that question, or 'generation\.template'"):
         limits.check_prompts([[1] * 12], 4)
     limits.check_prompts([], 4)
-
-
-def test_windows_beyond_the_model(name: str, read: str) -> None:
-    engine = engine_of(name)
-    beyond = PROBE.copy()
-    beyond[-1, -1] = VOCABULARY
-    with pytest.raises(EngineError, match=rf"windows have the token {VOCABULARY}, .* only those below {VOCABULARY}"):
-        READ[read](engine, beyond)
-    longer = np.zeros((1, CONTEXT + 1), dtype=np.uint32)
-    with pytest.raises(
-        EngineError, match=rf"windows have {CONTEXT + 1} tokens, .* is {CONTEXT}\. Lower 'corpora.window'"
-    ):
-        READ[read](engine, longer)
-    READ[read](engine, longer[:, :CONTEXT])
 
 
 def engine_with(tokenizer: Any) -> HfEngine:
