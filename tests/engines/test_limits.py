@@ -97,7 +97,7 @@ def test_prompts_and_answers_beyond_the_context() -> None:
     engine.generate([long], Sampling(3))
     with pytest.raises(EngineError, match=r"Lower generation\.max_new_tokens to 3 or less"):
         engine.generate(["t1", long], Sampling(4))
-    with pytest.raises(EngineError, match=r"Shorten the longest question, or 'generation\.template'"):
+    with pytest.raises(EngineError, match=r"Shorten that question, or 'generation\.template'"):
         engine.generate([long + " t1 t1 t1"], Sampling(1))
 
 
