@@ -61,10 +61,10 @@ def test_a_file_without_questions(tmp_path: Path, text: str) -> None:
 def test_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "de.txt"
     path.write_bytes("Warum fällt Regen?".encode("latin-1"))
-    with pytest.raises(CorpusError, match=r"de\.txt: the prompts of language 'de' is not UTF-8: byte 7 is 0xe4"):
+    with pytest.raises(CorpusError, match=r"de\.txt \(the prompts of language 'de'\): not UTF-8 \(byte 7 is 0xe4\)"):
         read_prompts(path, "de", 0, "all")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"xx\.txt: the prompts of language 'xx' cannot be read \(No such file"):
+    with pytest.raises(CorpusError, match=r"xx\.txt \(the prompts of language 'xx'\): cannot be read \(No such file"):
         read_prompts(tmp_path / "xx.txt", "xx", 0, "all")

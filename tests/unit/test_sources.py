@@ -83,7 +83,7 @@ def test_not_utf8_names_file_byte_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(CorpusError) as caught:
         read(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: the text is not UTF-8: byte 2 is 0xfc")
+    assert message.startswith(f"{path}: not UTF-8 (byte 2 is 0xfc)")
     assert f"iconv -f LATIN1 -t UTF-8 {path}" in message
 
 
@@ -140,7 +140,7 @@ def test_a_field_that_is_no_text_is_refused(tmp_path: Path, value: str) -> None:
 
 
 def test_json_lines_not_utf8(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"a\.jsonl: the text is not UTF-8: byte 12 is 0xfc"):
+    with pytest.raises(CorpusError, match=r"a\.jsonl: not UTF-8 \(byte 12 is 0xfc\)"):
         read(write(tmp_path / "a.jsonl", b'{}\n{"text": "\xfc"}'.replace(b"{}\n", b" \n")))
 
 
@@ -258,7 +258,7 @@ def test_files_that_differ_in_their_ending_alone(tmp_path: Path) -> None:
 
 
 def test_a_compressed_file_of_another_ending(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"a\.jsonl\.gz: the text is compressed with gzip"):
+    with pytest.raises(CorpusError, match=r"a\.jsonl\.gz: compressed with gzip"):
         read(write(tmp_path / "a.jsonl.gz", gzip.compress(b"{}")))
 
 

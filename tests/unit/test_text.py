@@ -176,7 +176,7 @@ def test_share_of_a_language_that_the_detector_does_not_know_is_missing() -> Non
 
 def test_stop_words_that_are_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("für".encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin: the stop-word list of language 'de' is not UTF-8"):
+    with pytest.raises(UserError, match=r"latin \(the stop-word list of language 'de'\): not UTF-8"):
         stop_words("de", str(tmp_path / "latin"))
 
 

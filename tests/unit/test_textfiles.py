@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import re
 from pathlib import Path
@@ -50,11 +51,12 @@ def test_stop_words_with_a_byte_order_mark_and_a_comment(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "said", "remedy"),
     [
-        (gzip.compress(b"text"), "is compressed with gzip", "gzip -dc"),
-        ("text".encode("utf-16"), "is UTF-16", "iconv -f UTF-16 -t"),
-        ("text".encode("utf-16-be"), "holds null characters", "iconv -f UTF-16LE"),
-        ("text".encode("utf-16-le"), "holds null characters", "iconv -f UTF-16LE"),
-        ("Grün".encode("latin-1"), "is not UTF-8: byte 2 is 0xfc", "iconv -f LATIN1"),
+        (gzip.compress(b"text"), "compressed with gzip", "gzip -dc"),
+        (bz2.compress(b"text"), "compressed with bzip2", "bzip2 -dc"),
+        ("text".encode("utf-16"), "UTF-16", "iconv -f UTF-16 -t"),
+        ("text".encode("utf-16-be"), "it holds null characters", "iconv -f UTF-16LE"),
+        ("text".encode("utf-16-le"), "it holds null characters", "iconv -f UTF-16LE"),
+        ("Grün".encode("latin-1"), "not UTF-8 (byte 2 is 0xfc)", "iconv -f LATIN1"),
     ],
 )
 def test_what_is_no_utf8_gets_a_remedy_that_does_not_spoil_it(
@@ -65,6 +67,6 @@ def test_what_is_no_utf8_gets_a_remedy_that_does_not_spoil_it(
     with pytest.raises(CorpusError) as caught:
         read_text(path, "the prompts of language 'de'")
     message = str(caught.value)
-    assert message.startswith(f"{path}: the prompts of language 'de' {said}")
+    assert message.startswith(f"{path} (the prompts of language 'de'): {said}")
     assert remedy in message
     assert ("LATIN1" in message) == ("LATIN1" in remedy)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from langneurons.config import (
+    contents,
     corpus,
     embedded_languages,
     model_files,
@@ -56,7 +57,7 @@ def cross_check(config: Mapping, written: Mapping) -> None:
         raise ConfigError("config key 'corpora.share': valid and test together must leave something to train on.")
     for name in run["models"]:
         _check_model(config, name)
-    for language in run["languages"]:
+    for language in run["languages"] if any(contents(config, name)["answered"] for name in run["models"]) else []:
         _check_stop_words(language, config["metrics"]["stop_words"].get(language))
     _check_variants(config)
     _check_relevance(config["metrics"]["relevance"] or {})

@@ -63,10 +63,12 @@ def find_sentences(
     Raises:
         CorpusError: there are too few.
     """
-    by_window: list[list[Sentence]] = []
-    for number, row in enumerate(windows.tolist()):
-        by_window.append(_sentences(number, len(row), sentence_ends(row, decode, separator)))
-        if sum(map(bool, by_window)) == wanted:
+    by_window: list[list[Sentence]] = []  # of windows that have some
+    for number, row in enumerate(windows):
+        ids = row.tolist()
+        if found := _sentences(number, len(ids), sentence_ends(ids, decode, separator)):
+            by_window.append(found)
+        if len(by_window) == wanted:
             break  # one of each is enough
     rounds = range(max((len(found) for found in by_window), default=0))
     turns = [found[turn] for turn in rounds for found in by_window if turn < len(found)]

@@ -24,7 +24,7 @@ CHUNK = 1 << 20
 OTHER_FORMS = {
     b"\x1f\x8b": ("compressed with gzip", "gzip -dc {0} > {0}.txt"),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "zstd -dc {0} > {0}.txt"),
-    b"BZh": ("compressed with bzip2", "bzip2 -dc {0} > {0}.txt"),
+    **{b"BZh%d1AY" % level: ("compressed with bzip2", "bzip2 -dc {0} > {0}.txt") for level in range(1, 10)},
     b"\xfd7zXZ": ("compressed with xz", "xz -dc {0} > {0}.txt"),
     b"PK\x03\x04": ("a zip archive", "unzip {0}"),
     b"\xff\xfe": ("UTF-16", "iconv -f UTF-16 -t UTF-8 {0} > {0}.txt"),
@@ -70,10 +70,10 @@ def opened(path: str | Path, what: str = "") -> BinaryIO:
         handle = Path(path).open("rb")  # noqa: SIM115 (the caller closes it)
         start = handle.read(8)
     except OSError as error:
-        raise CorpusError(f"{place} cannot be read ({error.strerror}).") from None
+        raise CorpusError(f"{place}: cannot be read ({error.strerror}).") from None
     for mark, (form, command) in OTHER_FORMS.items():
         if start.startswith(mark):
-            raise CorpusError(f"{place} is {form}, not UTF-8 text. Convert it: {command.format(path)}")
+            raise CorpusError(f"{place}: {form}, not UTF-8 text. Convert it: {command.format(path)}")
     handle.seek(len(MARK) if start.startswith(MARK) else 0)
     return handle
 
@@ -94,13 +94,13 @@ def decoded(content: bytes, path: str | Path, what: str = "", start: int = 0) ->
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{place} is not UTF-8: byte {start + error.start} is 0x{content[error.start]:02x}. Save it as UTF-8; if "
-            f"its encoding is Latin-1, for example: iconv -f LATIN1 -t UTF-8 {path} > {path}.txt"
+            f"{place}: not UTF-8 (byte {start + error.start} is 0x{content[error.start]:02x}). Save it as UTF-8; if it "
+            f"is Latin-1, for example: iconv -f LATIN1 -t UTF-8 {path} > {path}.txt"
         ) from None
     if "\0" in text:
         raise CorpusError(
-            f"{place} holds null characters (the first at byte {start + content.index(0)}), as UTF-16 does. If it is "
-            f"UTF-16, convert it: iconv -f UTF-16LE -t UTF-8 {path} > {path}.txt"
+            f"{place}: it holds null characters (the first at byte {start + content.index(0)}), as UTF-16 does. If it "
+            f"is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8 {path} > {path}.txt"
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -134,4 +134,4 @@ def pieces(handle: BinaryIO, end: re.Pattern[bytes] | None) -> Iterator[tuple[in
 
 
 def _place(path: str | Path, what: str) -> str:
-    return f"{path}: {what or 'the text'}"
+    return f"{path} ({what})" if what else str(path)
