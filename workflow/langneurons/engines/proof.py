@@ -30,9 +30,9 @@ The scale is that of the single output, so that neither outlier tokens nor outli
 PROBE_POSITIONS = 64
 LAYOUT_POSITIONS = 8
 """Tokens on which an entry of `models.layouts` is checked."""
-LAYOUT_FLOOR = 1e-6
-"""Difference of a product that may always be: of numbers near the smallest of a format, whose rounding is not
-relative."""
+LAYOUT_FLOOR = 64 * torch.finfo(torch.float32).eps
+"""Error of an activation that may always be: a fused kernel computes the function again in float32, and where it is
+nearly zero, as GELU is at -5, subtracts numbers of size 1 and multiplies by that of the gate."""
 NOT_DESCRIBED = (
     "the FFN in layer {} of the model '{}' is not as workflow/langneurons/models/layouts.py describes it: {}. Its "
     "numbers would be wrong. Correct the entry of its family, or the model's config.json if that asks for another "
@@ -82,8 +82,9 @@ def check_layout(
             problem = f"{found.shape[-1]} neurons are projected down, but one of its modules has {max(sizes)}"
         else:
             expected = math.prod(factors[1:], start=factors[0])
-            # Rounded once or twice; a fused kernel rounds the activation otherwise than its function alone.
-            allowed = ROUNDING * torch.finfo(product.dtype).eps * expected.abs() + LAYOUT_FLOOR
+            form = torch.finfo(product.dtype)
+            allowed = form.eps * (ROUNDING * expected.abs() + form.smallest_normal)  # rounded once or twice
+            allowed += LAYOUT_FLOOR * math.prod((part.abs() for part in factors[1:]), start=torch.ones(()))
             wrong = ((found - expected).abs() > allowed) & expected.isfinite() & found.isfinite()
             if wrong.any():
                 what = "its activation times its up projection" if gated else "its activation"
