@@ -19,7 +19,7 @@ from langneurons.metrics.text import stop_words
 LINES = st.lists(st.sampled_from(["a", "ğ", "\n", "\r", "\r\n", "\u2028", "\x85"]), max_size=60).map("".join)
 
 
-@pytest.mark.parametrize(("end", "separator"), [(LINE_END, "\n"), (PARAGRAPH_END, "\n\n")])
+@pytest.mark.parametrize(("end", "separator"), [(LINE_END, "\n"), (PARAGRAPH_END, "\n\n")], ids=["lines", "paragraphs"])
 @given(text=LINES, chunk=st.integers(1, 9))
 def test_pieces_are_those_of_the_whole_text(
     tmp_path_factory: pytest.TempPathFactory, end: re.Pattern[bytes], separator: str, text: str, chunk: int
@@ -58,6 +58,7 @@ def test_stop_words_with_a_byte_order_mark_and_a_comment(tmp_path: Path) -> None
         ("text".encode("utf-16-le"), "it holds null characters", "iconv -f UTF-16LE"),
         ("Grün".encode("latin-1"), "not UTF-8 (byte 2 is 0xfc)", "iconv -f LATIN1"),
     ],
+    ids=["gzip", "bzip2", "UTF-16 with a mark", "UTF-16BE", "UTF-16LE", "Latin-1"],
 )
 def test_what_is_no_utf8_gets_a_remedy_that_does_not_spoil_it(
     tmp_path: Path, content: bytes, said: str, remedy: str
