@@ -216,7 +216,7 @@ def test_jobs_and_what_they_need() -> None:
     assert set(found["plan_on of big"].needs) > {"identify_neurons of big, lape", "record_activations of big, en"}
     tokens = ("tokenize_corpus of big, en", "tokenize_corpus of big, de")
     assert found["measure_perplexity_none of big"].needs == tokens
-    assert found["generate_text_on of big"].needs == (*tokens, "plan_on of big")
+    assert found["generate_text_on of big"].needs == (*tokens, "check_prompts of big", "plan_on of big")
     gpus = {job.rule for job in found.values() if job.gpus}
     assert gpus == {
         "record_activations",

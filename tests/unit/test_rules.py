@@ -20,7 +20,7 @@ def blocks() -> dict[str, str]:
 
 
 def test_all_stages_are_there() -> None:
-    assert len(blocks()) == 27
+    assert len(blocks()) == 28
 
 
 @pytest.mark.parametrize("name", blocks())

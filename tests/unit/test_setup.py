@@ -94,18 +94,33 @@ def make(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
     )
 
 
+BUILDS = """
+case "$2 $3" in
+  venv*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python";;
+  "pip wheel") while [ "$1" != --wheel-dir ]; do shift; done; touch "$2/built.whl";;
+esac
+"""
+"""What a program does that stands for a Python, which makes environments and wheels."""
+
+
 def test_make_run_in_a_folder_of_any_name(clone: Path) -> None:
     """Every recipe on the way, with programs that only note how they were called."""
     notes = clone / "notes"
     for name in ("python", "snakemake"):
         program(clone / ".venv" / "bin" / name, notes)
-    done = make(clone, "run", NOTES=str(notes))
+    program(clone / "base" / "python3", notes, BUILDS)
+    done = make(clone, "run", "PYTHON=base/python3", NOTES=str(notes))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"The report: {clone}/results/report/report.html" in done.stdout
     calls = [call.split("\n") for call in notes.read_text().split("= ")[1:]]
-    assert [call[0] for call in calls] == ["python"] * 4 + ["snakemake"]
+    # The one pin without a wheel is built by another Python, since the path of this one has braces.
+    assert [call[0] for call in calls] == ["python"] * 2 + ["python3"] * 2 + ["python"] * 3 + ["snakemake"]
     assert calls[0][1:2] == ["envs/interpreter.py"]
-    assert [call[1:4] for call in calls[1:4]] == [["-m", "pip", "install"]] * 3
+    assert [call[1:3] for call in calls[2:4]] == [["-m", "venv"], ["-m", "pip"]]
+    assert "connection_pool" in calls[3]
+    assert [call[1:4] for call in (calls[1], *calls[4:7])] == [["-m", "pip", "install"]] * 4
+    assert calls[4][-2].endswith("/built.whl")
+    assert not Path(calls[4][-2]).exists()
     assert (clone / ".venv" / ".installed").is_file()
 
 
