@@ -138,7 +138,7 @@ def test_paper_without_questions(project: Project) -> None:
     (project.folder.parent / "folder" / "questions" / "vi.txt").unlink()
     done = project.plain("-n", "--configfile", file, "--config", f"folder={project.folder.parent / 'folder'}")
     message = message_of(done.stdout + done.stderr)
-    assert "folder/questions/vi.txt: the prompts of language 'vi' cannot be read (No such file or directory)" in message
+    assert "folder/questions/vi.txt (the prompts of language 'vi'): cannot be read (No such file or" in message
 
 
 def test_long_parameters_are_put_into_files(project: Project) -> None:
