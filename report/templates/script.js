@@ -17,7 +17,7 @@ function sorter(column, numeric, descending) {
     const [a, b] = [text(one), text(other)];
     if (!numeric) return sign * a.localeCompare(b, "en", { numeric: true });
     const [x, y] = [numberIn(a), numberIn(b)];
-    if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // what is no number comes last
+    if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // what is not a number comes last
     return x === y ? 0 : sign * (x - y);
   };
 }

@@ -69,7 +69,7 @@ def test_a_folder_without_the_vocabulary(folder: Path) -> None:
         load_tokenizer(str(folder))
 
 
-@pytest.mark.parametrize(("content", "said"), [("[]", "no JSON object"), ("{", "not JSON")])
+@pytest.mark.parametrize(("content", "said"), [("[]", "not a JSON object"), ("{", "not JSON")])
 def test_settings_of_a_tokenizer_that_cannot_be_read(folder: Path, content: str, said: str) -> None:
     (folder / "tokenizer_config.json").write_text(content)
     with pytest.raises(ModelError, match=f"tiny' has a tokenizer_config.json that is {said}"):

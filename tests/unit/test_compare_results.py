@@ -119,7 +119,7 @@ def test_damaged_tables_are_refused(tmp_path: Path, name: str, text: str, messag
 def test_a_damaged_config_and_neurons_are_refused(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a", run_of()), write(tmp_path / "b", run_of(neurons={("tiny", "lape"): NEURONS}))
     (a / "config.json").write_text("[1]")
-    with pytest.raises(UserError, match=r"a/config.json: is no JSON object"):
+    with pytest.raises(UserError, match=r"a/config.json: is not a JSON object"):
         compare(a, b)
     (a / "config.json").unlink()
     file = b / "tiny" / "neurons" / "lape.parquet"

@@ -802,7 +802,7 @@ def test_a_language_without_stop_words_is_said_at_once(tmp_path: Path) -> None:
     valid(**changes, metrics__stop_words={"is": str(prompts)})
 
 
-def test_a_layer_beyond_the_model_is_said_at_once() -> None:
+def test_a_layer_beyond_the_model_is_said_at_once(tmp_path: Path) -> None:
     shift = {"kind": "steer", "site": "residual", "layers": [1, 4]}
     changes: Mapping = {"run__perturbations": ["shift"]}
     assert message(**changes, perturbations={"shift": shift}) == (
@@ -810,6 +810,11 @@ def test_a_layer_beyond_the_model_is_said_at_once() -> None:
         "3. Correct it, or leave it out for the middle one."
     )
     valid(**changes, perturbations={"shift": shift | {"layers": [1, 3]}})
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "n_layer": 3}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    folder = {"source": "folder", "path": str(tmp_path)}
+    text = message(**changes, models__small=folder, perturbations={"shift": shift | {"layers": [3]}})
+    assert "names layer 3, but the model 'small' has 3 layers" in text
     unused = {"source": "demo", "architecture": "gpt2", "layers": 2}
     valid(**changes, models__unused=unused, perturbations={"shift": shift | {"layers": [1, 3]}})
 
@@ -854,5 +859,5 @@ def test_a_pointer_of_git_lfs_in_place_of_weights(tmp_path: Path) -> None:
 def test_a_model_config_that_is_no_object(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match=r"has a config\.json that is no JSON object"):
+    with pytest.raises(UserError, match=r"has a config\.json that is not a JSON object"):
         valid(models__small={"source": "folder", "path": str(tmp_path)})

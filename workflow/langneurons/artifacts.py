@@ -116,7 +116,7 @@ def read_document(path: str | Path, kind: str) -> Json:
     with _readable(path):
         header = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(header, dict):
-            raise _damaged(path, "it is no JSON object")
+            raise _damaged(path, "it is not a JSON object")
         document = {key: value for key, value in header.items() if key not in ("format", "sha256")}
         _check_stamp(path, kind, header, _digest_json(document))
     return document
@@ -142,7 +142,7 @@ def read_records(path: str | Path, kind: str) -> list[Json]:
         array = Path(path).suffix == ".json"
         records = json.loads(text) if array else [json.loads(line) for line in text.split("\n") if line]
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise _damaged(path, "a record is no JSON object")
+            raise _damaged(path, "a record is not a JSON object")
         stamps = {(record.pop("format", None), record.pop("sha256", None)) for record in records}
         if len(stamps) != 1:
             raise _damaged(path, "its records do not belong together")

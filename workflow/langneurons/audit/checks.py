@@ -220,7 +220,7 @@ def _activation_profiles(evidence: Evidence) -> Found:
 
 
 def _flatness(evidence: Evidence) -> tuple[str, float, bool] | None:
-    """Of the first selection with entropies: their 5 % quantile relative to ln K, and whether that is too much."""
+    """The 5 % quantile of the first selection's entropies, relative to ln K, and whether it is too high."""
     for method, (table, summary) in _by_entropy(evidence).items():
         entropies, number = table["entropy"].dropna(), len(summary["count_by_language"])
         if number > 1 and len(entropies):

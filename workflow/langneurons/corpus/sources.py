@@ -234,8 +234,8 @@ def _text(value: Any, where: str, field: str) -> str:
     text = (value or "").strip()
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise CorpusError(
-            f"{where}: field '{field}' holds half of a surrogate pair, which is no character. Repair the text in the "
-            "file."
+            f"{where}: field '{field}' holds half of a surrogate pair, which is not a character. Repair the text in "
+            "the file."
         )
     return text
 

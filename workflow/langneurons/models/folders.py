@@ -98,7 +98,7 @@ def read_object(model: str, path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"the model '{model}' has a {path.name} that is not JSON ({error}). Get it again.") from None
     if not isinstance(found, dict):
-        raise ModelError(f"the model '{model}' has a {path.name} that is no JSON object. Get it again.")
+        raise ModelError(f"the model '{model}' has a {path.name} that is not a JSON object. Get it again.")
     return found
 
 

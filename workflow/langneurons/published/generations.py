@@ -117,8 +117,8 @@ def _check_entry(path: str | Path, number: int, entry: Any) -> None:
     for key in ("id", "split", "input", "output", "finish_reason"):
         if any("\ud800" <= character <= "\udfff" for character in _text(entry.get(key)) or ""):
             raise PublishedError(
-                f"{path}: entry {number}: '{key}' holds half of a surrogate pair, which is no character and cannot be "
-                "written. Repair the text in the file."
+                f"{path}: entry {number}: '{key}' holds half of a surrogate pair, which is not a character and cannot "
+                "be written. Repair the text in the file."
             )
 
 

@@ -149,7 +149,7 @@ def _read_config(folder: Path) -> tuple[Json | None, list[str]]:
         config = error
     if not isinstance(config, dict):
         raise UserError(
-            f"{path}: is no JSON object ({str(config)[:200]}). Delete it, to compare without it; or make it anew, "
+            f"{path}: is not a JSON object ({str(config)[:200]}). Delete it, to compare without it; or make it anew, "
             "where the run was made: snakemake --cores all --forcerun render_report"
         )
     return config, []
